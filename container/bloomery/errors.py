@@ -1,0 +1,106 @@
+"""Every error that bloomery raises on purpose. Catch ``BloomeryError`` to catch them all.
+
+BloomeryError
+├── ConfigurationError        a setting is unknown, has a wrong value, or contradicts another
+├── CheckpointError           a checkpoint cannot be found, read or trusted
+├── UnsupportedModelError     an engine refuses a model, a precision or a request in words
+├── ProtocolError             bytes on a worker or control socket are not what the protocol says
+├── ModelLoadError            a worker group could not load its model
+├── WorkerError               a rank died, hung, or answered garbage; its group is being restarted
+└── RequestError              a request cannot be answered; carries the HTTP status
+    ├── BadRequestError           400
+    ├── NotFoundError             404 (ModelNotFoundError)
+    ├── MethodNotAllowedError     405
+    ├── PayloadTooLargeError      413
+    └── ServiceUnavailableError   503 (CapacityError)
+
+Messages say what, where, the offending value, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class BloomeryError(Exception):
+    """The root of the hierarchy."""
+
+
+class ConfigurationError(BloomeryError):
+    """A setting is unknown, has a wrong value, or contradicts another."""
+
+
+class CheckpointError(BloomeryError):
+    """A checkpoint cannot be found, read or trusted."""
+
+
+class UnsupportedModelError(BloomeryError):
+    """An engine refuses a model, a precision or a request; the message says what works instead."""
+
+
+class ProtocolError(BloomeryError):
+    """Bytes on a worker or control socket are not what the protocol says."""
+
+
+class ModelLoadError(BloomeryError):
+    """A worker group could not load its model. ``report`` is the legible block a user reads."""
+
+    def __init__(self, message: str, report: str = "") -> None:
+        super().__init__(message)
+        self.report = report or message
+
+
+class WorkerError(BloomeryError):
+    """A rank died, hung, or answered garbage while it held a request."""
+
+
+class RequestError(BloomeryError):
+    """A request cannot be answered. ``type_name`` is the name DJLServing puts into the error body."""
+
+    status = 500
+    type_name = "ServerException"
+
+
+class BadRequestError(RequestError):
+    """The request itself is wrong."""
+
+    status = 400
+    type_name = "BadRequestException"
+
+
+class NotFoundError(RequestError):
+    """No such path or model."""
+
+    status = 404
+    type_name = "ResourceNotFoundException"
+
+
+class ModelNotFoundError(NotFoundError):
+    """No model of that name or version is registered."""
+
+    type_name = "ModelNotFoundException"
+
+
+class MethodNotAllowedError(RequestError):
+    """The path exists, the method does not."""
+
+    status = 405
+    type_name = "MethodNotAllowedException"
+
+
+class PayloadTooLargeError(RequestError):
+    """The body is over ``max_request_size``."""
+
+    status = 413
+    type_name = "PayloadTooLargeException"
+
+
+class ServiceUnavailableError(RequestError):
+    """Nobody can answer now: loading, restarting, queue full, deadline passed."""
+
+    status = 503
+    type_name = "ServiceUnavailableException"
+
+
+class CapacityError(ServiceUnavailableError):
+    """The queue is full."""
+
+    type_name = "WlmCapacityException"

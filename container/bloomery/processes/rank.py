@@ -1,0 +1,78 @@
+"""This process's own account of itself, when it is a rank: load phase, progress, and what to cancel.
+
+Engines and tasks write it, the control channel reads it. One process is one rank, so there is one instance,
+``current``; outside a rank (a test, a notebook) it is written and nobody reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from bloomery.protocol.control import Status
+
+
+class Rank:
+    """Written by the worker's thread, read and cancelled by the control thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._phase, self._percent = "starting", 0.0
+        self._steps = self._tokens = 0
+        self._request_id = ""
+        self._cancelled = threading.Event()
+
+    @property
+    def index(self) -> int:
+        """This rank's number, 0 when it is alone."""
+        return int(os.environ.get("RANK") or 0)
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks there are."""
+        return int(os.environ.get("WORLD_SIZE") or 1)
+
+    def report(self, phase: str, percent: float = 0.0) -> None:
+        """Say what the load is doing, and how much of that phase is done (0 to 100)."""
+        with self._lock:
+            self._phase, self._percent = phase, percent
+            self._steps += 1
+
+    def step(self, tokens: int = 0) -> None:
+        """A sign of progress: one decode step that made ``tokens`` tokens."""
+        with self._lock:
+            self._steps += 1
+            self._tokens += tokens
+
+    def begin(self, request_id: str) -> None:
+        """A request starts; an earlier cancellation no longer counts."""
+        with self._lock:
+            self._request_id = request_id
+            self._steps += 1
+            self._cancelled.clear()
+
+    def end(self) -> None:
+        """The request is over."""
+        with self._lock:
+            self._request_id = ""
+            self._steps += 1
+            self._cancelled.clear()
+
+    def cancel(self, request_id: str) -> None:
+        """Ask the running request to stop, if it is still that one."""
+        with self._lock:
+            if request_id and request_id == self._request_id:
+                self._cancelled.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the running request shall stop. Rank 0's word decides for all: engines pass it on each step."""
+        return self._cancelled.is_set()
+
+    def status(self) -> Status:
+        """What ping answers."""
+        with self._lock:
+            return Status(self._phase, self._percent, self._steps, self._tokens, self._request_id)
+
+
+current = Rank()

@@ -1,0 +1,16 @@
+"""Names that bloomery's server and bloomery's own workers share, and that a foreign peer ignores.
+
+Private properties travel in request frames. The server strips any client header with the prefix; the worker loop
+takes them out before a handler sees the request, save EVENTS.
+"""
+
+from __future__ import annotations
+
+PREFIX = "x-bloomery-"
+REQUEST_ID = PREFIX + "request-id"  # what cancel names
+SEED = PREFIX + "seed"  # one number for all ranks: sampling must not diverge between them
+EVENTS = PREFIX + "events"  # "1": stream typed events (protocol.events) instead of a formatted answer
+
+# Announces the control socket's path to a rank. Its presence also says: the peer is ours, so ranks above 0 send
+# their status line but no body.
+CONTROL_SOCKET = "BLOOMERY_CONTROL_SOCKET"

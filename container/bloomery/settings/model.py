@@ -1,0 +1,48 @@
+"""The settings of one model, normalised once: nothing behind this module asks a properties file again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+EngineName = Literal["DeepSpeed", "MPI", "Python"]
+DispatchKind = Literal["all_ranks", "leader"]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a worker group and its queue need to know. Times are in seconds."""
+
+    name: str
+    model_dir: Path
+    entry_point: str = "model.py"  # a file in model_dir, or a module such as djl_python.huggingface
+    handler: str = "handle"
+    engine: EngineName = "Python"
+    version: str | None = None
+    tensor_parallel_degree: int = 1
+    min_workers: int = 1  # groups started; a group of DeepSpeed/MPI has tensor_parallel_degree processes, else one
+    max_workers: int = 1
+    job_queue_size: int = 1000
+    batch_size: int = 1
+    max_batch_delay: float = 0.1
+    predict_timeout: float = 120.0
+    model_loading_timeout: float = 1800.0
+    stream_idle_timeout: float = 120.0
+    retry_threshold: int = 10  # restarts in a row without one answer before the model is FAILED
+    required: bool = True  # the process exits non-zero when it cannot load
+    async_mode: bool = False  # requests overlap on rank 0 (dispatch "leader")
+    on_disconnect: Literal["finish", "restart"] = "finish"  # for handlers that know no cancel
+    python_executable: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)  # option.env, for the ranks
+    properties: dict[str, str] = field(default_factory=dict)  # what the initialise call receives, "option." stripped
+
+    @property
+    def ranks(self) -> int:
+        """Processes per group: DeepSpeed and MPI take one per device, Python one that sees all devices."""
+        return self.tensor_parallel_degree if self.engine in ("DeepSpeed", "MPI") else 1
+
+    @property
+    def dispatch(self) -> DispatchKind:
+        """How requests reach the ranks."""
+        return "leader" if self.async_mode else "all_ranks"
