@@ -1,0 +1,219 @@
+"""Read parts of a checkpoint's tensors: safetensors (one file or an index) and torch ``.bin`` files.
+
+Nothing is held: tensors are views of memory-mapped files, and what leaves is copied piece by piece, so that a rank's
+own memory never holds a weight twice, nor the half of a weight that belongs to another rank.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import safe_open
+
+from bloomery.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+Range = tuple[int, int]
+# What one copy may touch at once: bounds the temporary of a dtype cast, and the time between two progress reports.
+CHUNK_BYTES = 8 << 20
+
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class CheckpointReader:
+    """The tensors of one checkpoint directory, by name.
+
+    ``rename`` maps a name in the files to the name that the model uses, or to None for a tensor nobody wants.
+    """
+
+    def __init__(self, path: str | Path, rename: Callable[[str], str | None] | None = None) -> None:
+        self.path = Path(path)
+        self._handles: dict[Path, Any] = {}
+        self._where: dict[str, tuple[Path, str]] = {}  # model name -> file, name in the file
+        for file, names in _files(self.path, self._open):
+            for name in names:
+                wanted = rename(name) if rename else name
+                if wanted is not None:
+                    self._where[wanted] = (file, name)
+
+    def names(self) -> list[str]:
+        """Every tensor's name."""
+        return list(self._where)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The whole tensor's shape."""
+        return tuple(int(size) for size in self._view(name).get_shape())
+
+    def get(
+        self, name: str, slices: Sequence[Range] | None = None, axis: int = 0, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """A new tensor: the whole one, or its ``slices`` along ``axis`` joined, as ``dtype`` (the file's by default)."""
+        shape = list(self.shape(name))
+        if slices is not None:
+            shape[axis] = sum(stop - start for start, stop in slices)
+        if dtype is None:
+            dtype = _piece(self._view(name), [slice(0, 0)] * len(shape)).dtype if shape else self._view(name)[...].dtype
+        tensor = torch.empty(shape, dtype=dtype)
+        self.fill(tensor, name, slices, axis)
+        return tensor
+
+    def fill(
+        self,
+        target: torch.Tensor,
+        name: str,
+        slices: Sequence[Range] | None = None,
+        axis: int = 0,
+        copied: Callable[[int], None] | None = None,
+    ) -> None:
+        """Copy the tensor (or its ``slices`` along ``axis``, joined) into ``target``, converting the dtype.
+
+        ``copied`` hears the bytes of each piece as it lands.
+        """
+        view, shape = self._view(name), self.shape(name)
+        if not shape:
+            with torch.no_grad():
+                target.copy_(view[...])
+            return
+        ranges = list(slices) if slices is not None else [(0, shape[axis])]
+        expected = [*shape[:axis], sum(stop - start for start, stop in ranges), *shape[axis + 1 :]]
+        if list(target.shape) != expected:
+            raise CheckpointError(
+                f"{name} of {self.path} has shape {list(shape)}; this rank's share of it is {expected}, "
+                f"but the model holds {list(target.shape)}: config.json does not describe these weights"
+            )
+        offset = 0
+        for start, stop in ranges:
+            if not 0 <= start <= stop <= shape[axis]:
+                raise CheckpointError(f"rows {start} to {stop} of {name} lie outside its shape {list(shape)}")
+            part = target.narrow(axis, offset, stop - start)
+            offset += stop - start
+            for rows in _chunks(part):
+                index = [slice(0, size) for size in shape]
+                index[axis] = slice(start, stop)
+                low = index[0].start
+                index[0] = slice(low + rows.start, low + rows.stop)
+                piece = part[rows]
+                with torch.no_grad():
+                    piece.copy_(_piece(view, index))
+                if copied:
+                    copied(piece.numel() * piece.element_size())
+
+    def close(self) -> None:
+        """Unmap the files."""
+        self._handles.clear()
+
+    def _view(self, name: str) -> Any:
+        if name not in self._where:
+            raise CheckpointError(f"{self.path} holds no tensor {name!r}; it has {len(self._where)} others")
+        file, stored = self._where[name]
+        handle = self._open(file)
+        return handle.get_slice(stored)
+
+    def _open(self, file: Path) -> Any:
+        if file not in self._handles:
+            self._handles[file] = open_tensors(file)
+        return self._handles[file]
+
+
+class _TorchFile:
+    """A ``.bin`` file with safe_open's face."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def keys(self) -> Iterable[str]:
+        return self._tensors.keys()
+
+    def get_slice(self, name: str) -> _TorchSlice:
+        return _TorchSlice(self._tensors[name])
+
+
+class _TorchSlice:
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+
+    def get_shape(self) -> list[int]:
+        return list(self._tensor.shape)
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        return self._tensor[index]
+
+
+def open_tensors(file: Path) -> Any:
+    """A lazily read file with ``keys()`` and ``get_slice(name)``."""
+    try:
+        if file.suffix == ".safetensors":
+            return safe_open(file, framework="pt", device="cpu")
+        return _TorchFile(load_pickle(file))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file} is missing: the download is incomplete, or the index names it wrongly") from error
+    except Exception as error:
+        raise CheckpointError(f"{file} cannot be read as a checkpoint: {error}") from error
+
+
+def load_pickle(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a torch file, mapped where its format allows; nothing but tensors is unpickled."""
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        log.warning("%s is in torch's old format, which must be read whole into memory", file)
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    return {name: value for name, value in cast(dict[str, Any], loaded).items() if isinstance(value, torch.Tensor)}
+
+
+def _files(path: Path, open_file: Callable[[Path], Any]) -> Iterator[tuple[Path, Iterable[str]]]:
+    """Each file of the checkpoint and the names it holds. Safetensors win over ``.bin``."""
+    for index, single in zip(_INDEXES, _FILES, strict=True):
+        if (path / index).is_file():
+            found = _from_index(path / index)
+        elif (path / single).is_file():
+            found = {path / single: list(open_file(path / single).keys())}
+        else:
+            continue
+        if single.endswith(".bin"):
+            log.warning("%s: reading .bin files; convert the checkpoint to safetensors to load it faster", path)
+        yield from found.items()
+        return
+    loose = sorted(path.glob("*.safetensors"))
+    if not loose:
+        names = ", ".join(sorted(entry.name for entry in path.iterdir())[:20]) if path.is_dir() else "no such directory"
+        raise CheckpointError(f"{path} holds no weights: expected one of {', '.join(_FILES + _INDEXES)}; found {names}")
+    for file in loose:
+        yield file, list(open_file(file).keys())
+
+
+def _from_index(index: Path) -> dict[Path, list[str]]:
+    try:
+        weight_map = json.loads(index.read_text())["weight_map"]
+        found: dict[Path, list[str]] = {}
+        for name, file in weight_map.items():
+            found.setdefault(index.parent / file, []).append(name)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index} is not a checkpoint index with a weight_map: {error}") from error
+    return found
+
+
+def _chunks(part: torch.Tensor) -> Iterator[slice]:
+    """Pieces of the first axis, each of about CHUNK_BYTES."""
+    rows = part.shape[0]
+    row_bytes = max(1, part[:1].numel() * max(part.element_size(), 4))
+    step = max(1, CHUNK_BYTES // row_bytes)
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def _piece(view: Any, index: list[slice]) -> torch.Tensor:
+    piece: torch.Tensor = view[tuple(index)] if len(index) > 1 else view[index[0]]
+    return piece
