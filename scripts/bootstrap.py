@@ -90,7 +90,7 @@ def announce(pip: list[str], wanted: list[str]) -> None:
     except (OSError, ValueError) as error:
         figure = f"an unknown amount ({error})"
     local = sum(url.startswith("file:") for url in urls)
-    beside = f", {local} more lie on this disk" if local else ""
+    beside = f" (and take {local} from this disk)" if local else ""
     print(f"pip will fetch {len(urls) - local} packages, {figure}{beside}, into {ROOT.name}/.venv", flush=True)
     if any(package["metadata"]["name"].lower().startswith(("nvidia-", "cuda-")) for package in packages):
         print(CUDA_ADVICE, flush=True)
