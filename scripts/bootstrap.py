@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -102,9 +103,9 @@ def requirement_arguments(requirements: list[Path], scratch: Path) -> list[str]:
     arguments = []
     for path in requirements:
         if torch:
-            lines = [f"torch=={torch}" if line.startswith("torch==") else line for line in path.read_text().splitlines()]
+            text = re.sub(r"(?m)^torch==.*$", f"torch=={torch}", path.read_text())
             path = scratch / f"{path.parent.name}-{path.name}"
-            path.write_text("\n".join(lines) + "\n")
+            path.write_text(text)
         arguments += ["-r", str(path)]
     return arguments
 
