@@ -2,6 +2,262 @@
 
 from __future__ import annotations
 
-from bloomery.engines.reader import CheckpointReader
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-__all__ = ["CheckpointReader"]
+import torch
+from torch import nn
+
+from bloomery.engines.reader import CheckpointReader
+from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.processes import rank
+from bloomery.sharding import WHOLE, Split
+
+__all__ = ["CheckpointReader", "Filler", "MetaModel", "Progress", "build_on_meta", "fill", "read_config"]
+log = logging.getLogger(__name__)
+
+# An integer that no buffer of a model holds: what stands for NaN where there is none.
+_POISON = -8_191_919
+
+
+@dataclass
+class MetaModel:
+    """A model without weights, and what is lost once DeepSpeed has replaced its layers."""
+
+    model: Any
+    names: frozenset[str]  # of its parameters and persistent buffers, whole
+    ties: dict[str, str]  # a name that shares another's tensor -> that other
+    buffers: dict[str, torch.Tensor]  # what no checkpoint holds (rotary frequencies, masks), computed
+
+
+def read_config(path: Path, *, trust_remote_code: bool = False) -> Any:
+    """The checkpoint's config.json as transformers reads it."""
+    from transformers import AutoConfig
+
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path} holds no config.json: this is no transformers checkpoint, or its download is incomplete")
+    try:
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError, KeyError) as error:
+        raise UnsupportedModelError(f"{path}/config.json: transformers cannot make a model of it: {error}") from error
+
+
+def build_on_meta(config: Any, auto_class: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> MetaModel:
+    """The architecture without any memory for its weights."""
+    with torch.device("meta"):
+        model = auto_class.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+    model.eval()
+    # Generation and ranks need no gradients, and DeepSpeed's views of parameters refuse in-place fills with them.
+    model.requires_grad_(False)
+    return MetaModel(model, frozenset(model.state_dict()), _ties(model), _computed_buffers(model))
+
+
+def _ties(model: Any) -> dict[str, str]:
+    ties: dict[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
+    # Also parameters that simply are one object, which the declaration does not name (T5's embeddings).
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first and name not in ties and first[id(parameter)] not in ties:
+            ties = {**ties, name: first[id(parameter)]}
+        first.setdefault(id(parameter), name)
+    return dict(ties)
+
+
+def _computed_buffers(model: Any) -> dict[str, torch.Tensor]:
+    """The values of non-persistent buffers. On the meta device they are lost, and no file holds them, so the model's
+    own initialisation, which transformers writes for just this, computes them on the CPU."""
+    persistent = set(model.state_dict())
+    found: dict[str, torch.Tensor] = {}
+    for prefix, module in model.named_modules():
+        names = {name: f"{prefix}.{name}".lstrip(".") for name in module._buffers if module._buffers[name] is not None}
+        lost = {name: full for name, full in names.items() if full not in persistent}
+        if not lost:
+            continue
+        for name in lost:
+            module._buffers[name] = torch.empty_like(module._buffers[name], device="cpu")
+            _poison(module._buffers[name])
+        with torch.no_grad():
+            model._init_weights(module)
+        found |= {full: module._buffers[name].clone() for name, full in lost.items()}
+    bad = [name for name, value in found.items() if _is_poisoned(value)]
+    if bad:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} does not say how to compute its buffers {', '.join(bad[:5])}, which no checkpoint "
+            "holds; load it with the Python engine (plain transformers)"
+        )
+    return found
+
+
+class Progress:
+    """Tells the control channel and, every few seconds, the log how far a load is."""
+
+    def __init__(self, total: int, every: float = 5.0) -> None:
+        self._total, self._every = max(1, total), every
+        self._done = 0
+        self._start = self._last_log = self._last_report = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """``count`` more bytes are in place."""
+        self._done += count
+        now = time.monotonic()
+        if now - self._last_report >= 0.2:
+            self._last_report = now
+            rank.current.report("loading weights", min(99.9, 100 * self._done / self._total))
+        if now - self._last_log >= self._every:
+            self._last_log = now
+            rate = self._done / (now - self._start)
+            log.info(
+                "loading weights: %.0f of %.0f MB, %.0f MB/s, %.0f s left",
+                self._done / 1e6, self._total / 1e6, rate / 1e6, (self._total - self._done) / max(rate, 1),
+            )  # fmt: skip
+
+    def finish(self) -> None:
+        """All is in place."""
+        seconds = max(time.monotonic() - self._start, 1e-3)
+        rank.current.report("loading weights", 100.0)
+        log.info(
+            "loaded %.0f MB of weights in %.1f s (%.0f MB/s)", self._done / 1e6, seconds, self._done / 1e6 / seconds
+        )
+
+
+class Filler:
+    """Poisons every tensor of a module, fills them one by one, and says at the end which were forgotten."""
+
+    def __init__(self, module: nn.Module, reader: CheckpointReader) -> None:
+        self.module, self.reader = module, reader
+        self.tensors: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        self._filled: set[str] = set()
+        self._progress = Progress(sum(t.numel() * t.element_size() for t in self.tensors.values()))
+        for tensor in self.tensors.values():
+            _poison(tensor)
+
+    def copy(self, name: str, source: str, split: Split = WHOLE) -> None:
+        """Fill the module's ``name`` with a part of the checkpoint's ``source``."""
+        ranges = None if split.axis is None else split.ranges
+        self.reader.fill(self.tensors[name], source, ranges, split.axis or 0, self._progress.add)
+        self._filled.add(name)
+
+    def set(self, name: str, value: torch.Tensor) -> None:
+        """Fill the module's ``name`` with ``value``."""
+        tensor = self.tensors[name]
+        if tensor.shape != value.shape:
+            raise CheckpointError(f"{name} has shape {list(tensor.shape)}, the value for it {list(value.shape)}")
+        with torch.no_grad():
+            tensor.copy_(value)
+        self._progress.add(tensor.numel() * tensor.element_size())
+        self._filled.add(name)
+
+    def set_buffer(self, name: str, value: torch.Tensor) -> None:
+        """Put ``value`` in the place of a buffer, in its own precision: DeepSpeed casts buffers with the weights, and
+        rotary frequencies in half precision turn far positions by the wrong angle."""
+        parent, _, last = name.rpartition(".")
+        self.module.get_submodule(parent)._buffers[last] = value.to(self.tensors[name].device)
+        self.tensors[name] = value
+        self._filled.add(name)
+
+    def unfilled(self) -> list[str]:
+        """What nothing was copied into yet."""
+        return [name for name in self.tensors if name not in self._filled]
+
+    def check(self) -> None:
+        """Raise when a tensor was forgotten, or holds what no model can compute with."""
+        forgotten = self.unfilled()
+        if forgotten:
+            raise CheckpointError(
+                f"{self.reader.path} lacks weights of this {type(self.module).__name__}: {_some(forgotten)}. "
+                "The checkpoint is incomplete, or its config.json describes another model"
+            )
+        bad = [name for name, tensor in self.tensors.items() if _is_poisoned(tensor)]
+        if bad:
+            raise CheckpointError(f"{self.reader.path}: these weights hold NaN after loading: {_some(bad)}")
+        self._progress.finish()
+
+
+def fill(module: nn.Module, meta: MetaModel, reader: CheckpointReader, part: Callable[[str], Split]) -> None:
+    """Fill every tensor of ``module`` from the checkpoint; ``part`` says which piece of a whole tensor is this rank's."""
+    # DeepSpeed's to_empty() unties what shares memory; tied again before the first write, it never costs memory twice.
+    tie(module, {name: other for name, other in meta.ties.items() if part(name) == part(other) == WHOLE})
+    filler = Filler(module, reader)
+    fill_plain(filler, meta, part)
+    filler.check()
+
+
+def fill_plain(filler: Filler, meta: MetaModel, part: Callable[[str], Split]) -> None:
+    """Fill the tensors that have the same name in the module and in the checkpoint, and the computed ones."""
+    for name in filler.unfilled():
+        source = next((n for n in _same(name, meta.ties) if n in filler.reader), None)
+        if name in meta.buffers:
+            filler.set_buffer(name, meta.buffers[name])
+        elif source is not None:
+            filler.copy(name, source, part(name))
+
+
+def tie(module: nn.Module, ties: dict[str, str]) -> None:
+    """Let each parameter be the other's own tensor, where the module still has both."""
+    tensors = dict(module.named_parameters(remove_duplicate=False))
+    for name, other in ties.items():
+        if name in tensors and other in tensors:
+            owner, _, last = name.rpartition(".")
+            module.get_submodule(owner)._parameters[last] = dict(module.named_parameters(remove_duplicate=False))[other]
+
+
+def _same(name: str, ties: dict[str, str]) -> Iterator[str]:
+    """Under which names a tensor may stand in a file: its own, or that of one it is tied to."""
+    yield name
+    root = ties.get(name, name)
+    if root != name:
+        yield root
+    for tied, other in ties.items():
+        if other == root and tied != name:
+            yield tied
+
+
+def _poison(tensor: torch.Tensor) -> None:
+    with torch.no_grad():
+        if tensor.is_floating_point():
+            tensor.fill_(float("nan"))
+        elif tensor.dtype in (torch.int32, torch.int64):
+            tensor.fill_(_POISON)
+
+
+def _is_poisoned(tensor: torch.Tensor) -> bool:
+    """Whether any element still is. Looked at in pieces: a mask of the whole would cost a quarter of its memory."""
+    if not tensor.numel():
+        return False
+    pieces = tensor.detach().flatten().split(1 << 20) if tensor.is_contiguous() else tensor.detach().unbind(0)
+    if tensor.is_floating_point():
+        return any(bool(piece.isnan().any()) for piece in pieces)
+    return tensor.dtype in (torch.int32, torch.int64) and any(bool((piece == _POISON).any()) for piece in pieces)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def renamer(names: frozenset[str], base_prefix: str) -> Callable[[str], str | None]:
+    """From names in a file to the model's own: base models are saved without the head's prefix (bigscience/bloom-560m
+    begins with ``h.0``), and BERT's oldest checkpoints call a norm's weight and bias gamma and beta."""
+
+    def rename(name: str) -> str | None:
+        modern = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        for candidate in (name, modern, base_prefix + modern, modern.removeprefix(base_prefix)):
+            if candidate in names:
+                return candidate
+        return name
+
+    return rename
+
+
+@contextlib.contextmanager
+def reading(path: Path, rename: Callable[[str], str | None] | None = None) -> Iterator[CheckpointReader]:
+    """A reader whose files are unmapped at the end."""
+    reader = CheckpointReader(path, rename)
+    try:
+        yield reader
+    finally:
+        reader.close()
