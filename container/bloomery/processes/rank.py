@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 from bloomery.protocol.control import Status
 
@@ -21,6 +22,8 @@ class Rank:
         self._steps = self._tokens = 0
         self._request_id = ""
         self._cancelled = threading.Event()
+        # Called by the control thread as well: an asynchronous worker has many requests in flight, not one.
+        self.on_cancel: Callable[[str], None] | None = None
 
     @property
     def index(self) -> int:
@@ -63,6 +66,8 @@ class Rank:
         with self._lock:
             if request_id and request_id == self._request_id:
                 self._cancelled.set()
+        if self.on_cancel is not None:
+            self.on_cancel(request_id)
 
     @property
     def cancelled(self) -> bool:

@@ -100,7 +100,7 @@ def _encode_properties(properties: dict[str, str], dialect: Dialect) -> list[byt
 def _encode_content(content: list[ContentPart], dialect: Dialect) -> list[bytes]:
     out = [_encode_count(len(content), "content parts")]
     for key, data in content:
-        out += encode_string(key, dialect), _INT32.pack(len(data)), bytes(data)
+        out += encode_string(key, dialect), _INT32.pack(len(data)), data
     return out
 
 
@@ -109,12 +109,17 @@ def encode_request(request: Request, dialect: Dialect = Dialect.INT32) -> bytes:
     return b"".join(_encode_properties(request.properties, dialect) + _encode_content(request.content, dialect))
 
 
-def encode_response(head: ResponseHead, dialect: Dialect = Dialect.INT32) -> bytes:
-    """The bytes of one response frame, up to where stream chunks begin."""
+def response_buffers(head: ResponseHead, dialect: Dialect = Dialect.INT32) -> list[bytes]:
+    """The bytes of one response frame in pieces, so that a sender need not copy a large body."""
     out = [_INT16.pack(head.code), encode_string(head.message, dialect)]
     out += _encode_properties(head.properties, dialect)
     out += [_INT16.pack(STREAM)] if head.content is None else _encode_content(head.content, dialect)
-    return b"".join(out)
+    return out
+
+
+def encode_response(head: ResponseHead, dialect: Dialect = Dialect.INT32) -> bytes:
+    """The bytes of one response frame, up to where stream chunks begin."""
+    return b"".join(response_buffers(head, dialect))
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
@@ -151,6 +156,12 @@ def _decode_properties(count: int, dialect: Dialect) -> Decoder[dict[str, str]]:
             raise ProtocolError(f"a property has no name (its value is {value!r})")
         properties[key] = value or ""
     return properties
+
+
+def decode_pairs(dialect: Dialect) -> Decoder[dict[str, str]]:
+    """A counted list of pairs, as in the payload of one step of a rolling batch."""
+    count = yield from _decode_count()
+    return (yield from _decode_properties(count, dialect))
 
 
 def _decode_content(count: int, dialect: Dialect) -> Decoder[list[ContentPart]]:
@@ -200,8 +211,7 @@ def decode_response(dialect: Dialect = Dialect.INT32) -> Decoder[ResponseHead]:
     """One response frame, up to where stream chunks begin."""
     (code,) = _INT16.unpack((yield 2))
     message = yield from _decode_string(dialect)
-    count = yield from _decode_count()
-    properties = yield from _decode_properties(count, dialect)
+    properties = yield from decode_pairs(dialect)
     parts = yield from _decode_count(allow_stream=True)
     content = None if parts == STREAM else (yield from _decode_content(parts, dialect))
     return ResponseHead(code, message or "", properties, content)

@@ -1,0 +1,73 @@
+"""What a client is told when a handler fails."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from djl_python.outputs import Output
+
+OUT_OF_MEMORY_CODE = 507
+_OUT_OF_MEMORY_TYPES = ("MemoryError", "OutOfMemoryError")
+# Texts of out-of-memory errors that have a general type: torch on a GPU, vLLM, torch on a CPU.
+_OUT_OF_MEMORY_TEXTS = (
+    "CUDA error: out of memory",
+    "No available memory for the cache blocks",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+_FRAMES = 3
+_REASON_CHARACTERS = 200
+
+
+def failure_output(error: Exception, with_frames: bool = False) -> Output:
+    """The answer for ``error``: 507 when memory ran out, else 424.
+
+    ``with_frames`` is for the initialise call, whose error an operator reads: it adds the innermost frames.
+    """
+    text = describe(error, with_frames)
+    if not is_out_of_memory(error):
+        return Output().error(text)
+    reason = next(iter(str(error).splitlines()), "").strip()[:_REASON_CHARACTERS] or "out of memory"
+    return Output().error(f"{text}\n{memory_report()}", OUT_OF_MEMORY_CODE, reason)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, by the name of the error's type or by its text."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return not names.isdisjoint(_OUT_OF_MEMORY_TYPES) or any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS)
+
+
+def describe(error: BaseException, with_frames: bool = False) -> str:
+    """The error's own text; with frames also its type, the innermost frames, and the error that caused it."""
+    if not with_frames:
+        return str(error) or type(error).__name__
+    lines = traceback.format_exception_only(error)
+    lines += traceback.format_list(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
+    if error.__cause__ is not None:
+        lines += "caused by ", *traceback.format_exception_only(error.__cause__)
+    return "".join(lines).rstrip()
+
+
+def memory_report() -> str:
+    """What memory there is, and what helps."""
+    figures = [f"this worker holds {_kilobytes('/proc/self/status', 'VmRSS') >> 10} MiB"]
+    figures.append(f"{_kilobytes('/proc/meminfo', 'MemAvailable') >> 10} MiB of host memory are available")
+    torch: Any = sys.modules.get("torch")  # nothing is on a device unless torch is loaded
+    if torch is not None and torch.cuda.is_available():
+        for device in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(device)
+            figures.append(f"device {device} has {free >> 20} of {total >> 20} MiB free")
+    return (
+        f"Memory: {'; '.join(figures)}. Shorter prompts, fewer prompts per request, a smaller max_new_tokens, "
+        "a smaller data type or a higher tensor_parallel_degree need less."
+    )
+
+
+def _kilobytes(path: str, name: str) -> int:
+    """A figure of one of Linux's tables; 0 where there is no such table."""
+    if not Path(path).exists():
+        return 0
+    fields = (line.split() for line in Path(path).read_text().splitlines())
+    return next((int(words[1]) for words in fields if words[:1] == [f"{name}:"]), 0)

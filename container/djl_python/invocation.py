@@ -1,0 +1,72 @@
+"""From a request frame to a handler's checked answer: what the blocking and the asynchronous worker share."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+from collections.abc import Generator
+from typing import Any
+
+from bloomery.protocol import private
+from bloomery.protocol.frames import Request
+from djl_python.inputs import Input
+from djl_python.json_encoding import encode_json
+from djl_python.outputs import Output
+
+
+def prepare(request: Request, properties: dict[str, Any]) -> tuple[Input, str]:
+    """The handler's input with the worker's own ``properties`` added, and the request's private identity."""
+    inputs = Input.from_request(request)
+    request_id = str(inputs.properties.pop(private.REQUEST_ID, ""))
+    inputs.properties.update(properties)
+    return inputs, request_id
+
+
+def seed(inputs: Input) -> None:
+    """Seed every random source that is loaded with the number that all ranks of a group got for this request."""
+    text = inputs.properties.pop(private.SEED, None)
+    if text is None:
+        return
+    number = int(text)
+    random.seed(number)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(number % 2**32)
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(number % 2**63)
+
+
+def checked(result: object) -> Output:
+    """The handler's result as an Output; None means 204."""
+    if result is None:
+        return Output(204, "No content")
+    if isinstance(result, Output):
+        return result
+    hint = ""
+    if inspect.iscoroutine(result):
+        result.close()
+        hint = "; a handler that is an async def needs option.async_mode=true"
+    elif inspect.isasyncgen(result):
+        hint = "; a handler that is an async generator needs option.async_mode=true"
+    raise TypeError(f"Invalid output type: {type(result)}{hint}")
+
+
+def stream_chunks(output: Output) -> Generator[bytes, None, None]:
+    """The bytes of each item of a stream; closing it closes the handler's generator."""
+    items = iter(output.stream_content or ())
+    formatter = output.stream_formatter
+    try:
+        for item in items:
+            yield _to_bytes(item if formatter is None else formatter(item))
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
+def _to_bytes(item: Any) -> bytes:
+    if isinstance(item, (bytes, bytearray)):
+        return bytes(item)
+    return item.encode("utf-8") if isinstance(item, str) else encode_json(item)

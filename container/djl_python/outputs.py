@@ -1,0 +1,152 @@
+"""What a handler returns."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Self, cast
+
+from bloomery.protocol.frames import ContentPart, Dialect, ResponseHead, decode_bytes, decode_pairs, encode_string
+from djl_python.json_encoding import encode_json
+from djl_python.np_util import to_nd_list
+from djl_python.pair_list import PairList
+
+logger = logging.getLogger("djl_python.outputs")
+
+# The message of every failed prediction, since 0.19. DJLServing changed it between 0.30 and 0.33; clients that
+# compare it exist, so it is frozen here.
+FAILURE_MESSAGE = "prediction failure"
+
+
+def default_stream_formatter(item: Any) -> str:
+    """One JSON line per item: ``{"outputs": item}``."""
+    return json.dumps({"outputs": item}) + "\n"
+
+
+class Output:
+    """One answer. Every method that changes it returns it, so that calls can be chained."""
+
+    # The peer's string width, which the worker learns from its first frame. ``binary_encode`` is static by contract,
+    # and a worker process has exactly one connection.
+    dialect: ClassVar[Dialect] = Dialect.INT32
+
+    def __init__(self, code: int = 200, message: str = "OK") -> None:
+        self.code = code
+        self.message = message
+        self.properties: dict[str, Any] = {}
+        self.content = PairList()
+        self.stream_content: Iterable[Any] | None = None
+        self.stream_formatter: Callable[[Any], Any] | None = None
+        self._finalizers: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    def set_code(self, code: int) -> Self:
+        """Set the HTTP status."""
+        self.code = code
+        return self
+
+    def set_message(self, message: str) -> Self:
+        """Set the HTTP reason."""
+        self.message = message
+        return self
+
+    def add_property(self, key: str, value: Any) -> Self:
+        """Set a response header. Values become text when they are sent."""
+        self.properties[key] = value
+        return self
+
+    def get_properties(self) -> dict[str, Any]:
+        """All properties."""
+        return self.properties
+
+    def get_property(self, key: str) -> Any:
+        """The property of that name in any case, None when there is none."""
+        return next((value for name, value in self.properties.items() if name.lower() == key.lower()), None)
+
+    def error(self, error: object, code: int = 424, message: str = FAILURE_MESSAGE) -> Self:
+        """Make this the answer of a failed request; what had been added before is dropped."""
+        self.code, self.message = code, message
+        self.content, self.stream_content = PairList(), None
+        self.add_property("content-type", "application/json")
+        return self.add_as_json({"code": code, "message": message, "error": str(error)})
+
+    def add(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
+        """Add a content part: text as UTF-8, bytes as they are, anything else as JSON."""
+        if isinstance(value, str):
+            return self.add_as_string(value, key, batch_index)
+        if isinstance(value, (bytes, bytearray)):
+            self.content.add(_content_key(key, batch_index), value)
+            return self
+        return self.add_as_json(value, key, batch_index)
+
+    def add_as_string(self, value: str, key: str | None = None, batch_index: int | None = None) -> Self:
+        """Add text. DJLServing's own ``encode_decode`` calls this method and does not have it."""
+        return self.add(str(value).encode("utf-8"), key, batch_index)
+
+    def add_as_json(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
+        """Add JSON. No content type is set for you."""
+        return self.add(encode_json(value), key, batch_index)
+
+    def add_as_numpy(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
+        """Add an array or a list of arrays as NDList. No content type is set for you."""
+        return self.add(to_nd_list(value), key, batch_index)
+
+    def add_as_npz(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
+        """Add an array or a list of arrays as an .npz file. No content type is set for you."""
+        import numpy as np
+
+        file = io.BytesIO()
+        np.savez(file, *(value if isinstance(value, (list, tuple)) else [value]))
+        return self.add(file.getvalue(), key, batch_index)
+
+    def add_stream_content(
+        self, stream_content: Iterable[Any], output_formatter: Callable[[Any], Any] | None = default_stream_formatter
+    ) -> Self:
+        """Answer piece by piece. ``output_formatter`` makes each item text or bytes; None sends items as they are."""
+        self.stream_content, self.stream_formatter = stream_content, output_formatter
+        return self
+
+    def finalize(self, func: Callable[..., object], *args: Any) -> Self:
+        """Call ``func(*args)`` after the answer has left."""
+        self._finalizers.append((func, args))
+        return self
+
+    def execute_finalize(self) -> None:
+        """Run what ``finalize`` registered; a failure is logged, because nobody is left to be told."""
+        finalizers, self._finalizers = self._finalizers, []
+        for func, args in finalizers:
+            try:
+                func(*args)
+            except Exception:
+                logger.exception("a finalize function failed: %r", func)
+
+    @staticmethod
+    def binary_encode(pairs: Mapping[str, Any]) -> bytes:
+        """The payload of one step of a rolling batch or asynchronous answer; values become text."""
+        out = [struct.pack(">h", len(pairs))]
+        for key, value in pairs.items():
+            out += encode_string(key, Output.dialect), encode_string(str(value), Output.dialect)
+        return b"".join(out)
+
+    @staticmethod
+    def binary_decode(payload: bytes) -> dict[str, str]:
+        """What ``binary_encode`` encoded."""
+        pairs, _rest = decode_bytes(decode_pairs(Output.dialect), payload)
+        return pairs
+
+    def response_head(self, with_body: bool = True) -> ResponseHead:
+        """The frame that announces this answer. Without the body a stream is still announced as one."""
+        properties = {str(key): str(value) for key, value in self.properties.items()}
+        if self.stream_content is not None:
+            return ResponseHead(int(self.code), str(self.message), properties, None)
+        content = cast(list[ContentPart], list(self.content)) if with_body else []
+        return ResponseHead(int(self.code), str(self.message), properties, content)
+
+
+def _content_key(key: object, batch_index: int | None) -> str | None:
+    if key is not None and not isinstance(key, str):
+        logger.warning("the key of a content part should be str, not %s; using %r", type(key).__name__, str(key))
+        key = str(key)
+    return key if batch_index is None else f"batch_{batch_index}.{key or ''}"

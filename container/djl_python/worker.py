@@ -1,0 +1,106 @@
+"""The worker loop: one request in, one answer out, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Generator
+from typing import Any
+
+from bloomery.processes import rank
+from bloomery.protocol import private
+from bloomery.protocol.frames import Chunk, Dialect, Request, encode_chunk, response_buffers
+from djl_python.connection import Connection, PeerClosedError
+from djl_python.failures import describe, failure_output
+from djl_python.inputs import Input
+from djl_python.invocation import checked, prepare, seed, stream_chunks
+from djl_python.outputs import Output
+from djl_python.service_loader import ModelService
+
+CANCELLED = "the request was cancelled"
+
+
+class Worker:
+    """Answers the requests of one connection with the functions of one handler."""
+
+    def __init__(self, connection: Connection, service: ModelService, properties: dict[str, Any]) -> None:
+        self._connection, self._service, self._properties = connection, service, properties
+        self._initialised = False
+        # Our server reads rank 0's answer only. A foreign one may read any rank's, DJLServing 0.27 the last one's.
+        self._sends_body = rank.current.index == 0 or private.CONTROL_SOCKET not in os.environ
+
+    def run(self) -> None:
+        """Serve until the peer closes the connection."""
+        with contextlib.suppress(PeerClosedError):
+            while True:
+                self._serve(self._connection.read_request())
+
+    def _serve(self, request: Request) -> None:
+        Output.dialect = self._connection.dialect or Dialect.INT32
+        inputs, request_id = prepare(request, self._properties)
+        rank.current.begin(request_id)
+        try:
+            answer = self._invoke(inputs)
+            self._connection.send(answer.frame)
+            if answer.chunks is not None:
+                with contextlib.closing(answer.chunks):
+                    self._stream(answer)
+        finally:
+            rank.current.end()
+        answer.output.execute_finalize()
+
+    def _invoke(self, inputs: Input) -> _Answer:
+        """The handler's answer, or the one that tells of its failure."""
+        initialising = inputs.is_empty() and not self._initialised
+        try:
+            seed(inputs)
+            function = self._service.function(inputs.function_name)
+            if initialising:
+                rank.current.report("loading model")
+            answer = _Answer(checked(function(inputs)), self._sends_body)
+        except Exception as error:
+            traceback.print_exc()
+            answer = _Answer(failure_output(error, with_frames=initialising), self._sends_body)
+        if initialising:
+            self._initialised = answer.output.code < 300
+            rank.current.report(*(("ready", 100.0) if self._initialised else ("failed", 0.0)))
+        return answer
+
+    def _stream(self, answer: _Answer) -> None:
+        """Send every chunk, then the last one, which holds the text of an error if there was one."""
+        failure = ""
+        while answer.next_chunk is not None:
+            if self._sends_body:
+                self._connection.send([encode_chunk(Chunk(answer.next_chunk, last=False))])
+            # A handler that knows nothing of cancellation stops here; several ranks would lose each other.
+            if rank.current.cancelled and rank.current.world_size == 1:
+                failure = CANCELLED
+                break
+            try:
+                answer.pull()
+            except Exception as error:
+                traceback.print_exc()
+                failure = describe(error)
+                break
+        self._connection.send([encode_chunk(Chunk(failure.encode("utf-8", "replace"), last=True))])
+
+
+class _Answer:
+    """An output whose frame is known to be encodable, and the first item of its stream.
+
+    The first item is made before the frame is sent: when it fails, the answer's status can still say so.
+    """
+
+    def __init__(self, output: Output, sends_body: bool) -> None:
+        self.output = output
+        self.frame = response_buffers(output.response_head(sends_body), Output.dialect)
+        self.chunks: Generator[bytes, None, None] | None = None
+        self.next_chunk: bytes | None = None
+        if output.stream_content is not None:
+            self.chunks = stream_chunks(output)
+            self.pull()
+
+    def pull(self) -> None:
+        """Make the next item; None when there is none."""
+        self.next_chunk = None if self.chunks is None else next(self.chunks, None)

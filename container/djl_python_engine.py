@@ -1,0 +1,117 @@
+"""What a worker process runs: ``python djl_python_engine.py --sock-type unix --sock-name S --model-dir D ...``.
+
+The command line is DJLServing's, so that it can start this worker as well as bloomery's own server can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+from bloomery.errors import BloomeryError, ProtocolError
+from bloomery.processes import control
+from bloomery.protocol import private
+from djl_python.connection import Address, Connection, accept, listening
+from djl_python.service_loader import ModelService
+from djl_python.worker import Worker
+
+logger = logging.getLogger("djl_python_engine")
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options of every DJLServing version, and what is none of them."""
+    parser = argparse.ArgumentParser(description="Serve one handler over DJLServing's worker socket.")
+    parser.add_argument("--sock-type", choices=["unix", "tcp"], required=True)
+    parser.add_argument("--sock-name", default="", help="path of the unix socket; rank r of an MPI job adds .r")
+    parser.add_argument("--port", type=int, default=0, help="TCP port, 0 for any; rank r of an MPI job adds r")
+    parser.add_argument("--model-dir", default=".", help="directory of the model")
+    parser.add_argument("--entry-point", default="", help="model.py, an absolute path, or a module's name")
+    parser.add_argument("--recommended-entry-point", default="", help="used when there is no --entry-point")
+    parser.add_argument("--device-id", default="-1")
+    parser.add_argument("--cluster-size", type=int)
+    parser.add_argument("--tensor-parallel-degree", type=int)
+    parser.add_argument("--pipeline-parallel-degree", type=int)
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--async-mode", action=argparse.BooleanOptionalAction, default=False)
+    options, unknown = parser.parse_known_args(arguments)
+    if options.sock_type == "unix" and not options.sock_name:
+        parser.error("--sock-type unix needs --sock-name")
+    return options, unknown
+
+
+def adopt_mpi_rank() -> None:
+    """Handlers and torch read RANK and its like; mpirun sets its own names."""
+    for name in ("RANK", "LOCAL_RANK"):
+        if f"OMPI_COMM_WORLD_{name}" in os.environ:
+            os.environ.setdefault(name, os.environ[f"OMPI_COMM_WORLD_{name}"])
+    for name, mpi_name in (("WORLD_SIZE", "SIZE"), ("LOCAL_WORLD_SIZE", "LOCAL_SIZE")):
+        if f"OMPI_COMM_WORLD_{mpi_name}" in os.environ:
+            os.environ.setdefault(name, os.environ[f"OMPI_COMM_WORLD_{mpi_name}"])
+
+
+def address(options: argparse.Namespace) -> Address:
+    """Where this rank listens."""
+    mpi_rank = os.environ.get("OMPI_COMM_WORLD_RANK")
+    ranked = mpi_rank is not None and options.tensor_parallel_degree is not None
+    if options.sock_type == "unix":
+        return Address(path=f"{options.sock_name}.{mpi_rank}" if ranked else options.sock_name)
+    # Several nodes reach each other's ranks (DJLServing 0.29 and later); one node's worker is nobody else's business.
+    host = "0.0.0.0" if (options.cluster_size or 1) > 1 else "127.0.0.1"
+    return Address(host=host, port=options.port + int(mpi_rank or 0) if ranked and options.port else options.port)
+
+
+def handler_properties(options: argparse.Namespace) -> dict[str, Any]:
+    """What a handler finds in every request beside the frame's own properties; the degrees are int by tradition."""
+    properties: dict[str, Any] = {"device_id": options.device_id, "model_dir": os.path.abspath(options.model_dir)}
+    for name in ("tensor_parallel_degree", "pipeline_parallel_degree", "cluster_size"):
+        if getattr(options, name) is not None:
+            properties[name] = getattr(options, name)
+    return properties
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Announce the socket, take the connection, answer until it closes."""
+    entry_point = options.entry_point or options.recommended_entry_point or "model.py"
+    service = ModelService(options.model_dir, entry_point)
+    with listening(address(options)) as listener:
+        name = listener.getsockname()
+        where = name if isinstance(name, str) else f"{name[0]}:{name[1]}"
+        logger.info("pid %d listens on %s. Python engine started.", os.getpid(), where)
+        with accept(listener) as sock:
+            listener.close()
+            Worker(Connection(sock), service, handler_properties(options)).run()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the worker; the exit code is 0 when the peer closed the connection."""
+    options, unknown = parse(arguments)
+    # The parent reads this stream line by line and waits for one of them.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    logging.basicConfig(stream=sys.stdout, level=options.log_level.upper(), format="%(levelname)s %(name)s %(message)s")
+    if unknown:
+        logger.warning("unknown arguments, ignored: %s", " ".join(unknown))
+    signal.signal(signal.SIGTERM, _terminate)
+    adopt_mpi_rank()
+    if private.CONTROL_SOCKET in os.environ:
+        control.serve(os.environ[private.CONTROL_SOCKET])
+    try:
+        serve(options)
+    except ProtocolError as error:
+        print(f"worker: the request stream is broken, nothing after it can be read: {error}", file=sys.stderr)
+        return 1
+    except (BloomeryError, OSError) as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
