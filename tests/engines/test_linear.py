@@ -7,11 +7,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
 from bloomery.engines import kernels
 from bloomery.engines.kernels import Int8Kernel, OneDnnKernel, WideningKernel, fast_kernel
 from bloomery.engines.linear import KernelLinear, logits_error, optimize_, quantize_, resident_bytes
-from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 SHAPES = [(1024, 512), (640, 416), (33, 7), (512, 2048)]
 INPUTS = [(1,), (2,), (4,), (16,), (17,), (64,), (2, 3), (4, 1)]
