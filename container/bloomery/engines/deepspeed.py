@@ -1,0 +1,256 @@
+"""A transformers model split over ranks by DeepSpeed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from bloomery.engines import loading, models, precision
+from bloomery.engines.generation import TransformersEngine
+from bloomery.engines.reader import CheckpointReader
+from bloomery.errors import ConfigurationError, UnsupportedModelError
+from bloomery.processes import rank
+from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Split, check_heads, family_of, from_row_parallel, split
+
+log = logging.getLogger(__name__)
+
+KernelInject = bool | Literal["auto"]
+InjectionPolicy = Mapping[Any, str | tuple[str, ...]]
+
+
+def load(
+    path: str | Path,
+    tensor_parallel: int | None = None,
+    dtype: str = "fp32",
+    kernel_inject: KernelInject = False,
+    injection_policy: InjectionPolicy | None = None,
+    max_tokens: int = 1024,
+    *,
+    trust_remote_code: bool = False,
+    tokenizer: str | Path | None = None,
+) -> TransformersEngine:
+    """Load this rank's share of the checkpoint in ``path``.
+
+    tensor_parallel: over how many ranks; by default WORLD_SIZE. Every rank must call with the same arguments.
+    dtype: fp32, fp16, bf16, int8 (weight-only) or auto (what the checkpoint says).
+    kernel_inject: True: DeepSpeed's own layers; False: automatic tensor parallelism; "auto": the latter wherever it works.
+    injection_policy: for models DeepSpeed does not know: {block class or its name: names of its row-parallel linears}.
+    max_tokens: prompt and new tokens together.
+    """
+    path = Path(path)
+    ranks = _ranks(tensor_parallel)
+    config = loading.read_config(path, trust_remote_code=trust_remote_code)
+    inject = _choose_injection(config, kernel_inject, injection_policy, ranks)
+    chosen = precision.choose(dtype, config, _device())
+    limit = models.token_limit(config, max_tokens)
+    if ranks > 1:
+        check_heads(config.to_dict(), ranks)
+    rank.current.report("joining ranks")
+    start_ranks(ranks)
+    rank.current.report("building model")
+    auto_class = models.auto_class(config)
+    meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
+    prefix = FAMILIES[config.model_type].base_prefix if config.model_type in FAMILIES else ""
+    with loading.reading(path, loading.renamer(meta.names, prefix)) as reader:
+        if inject:
+            model = _load_injected(meta, reader, chosen.dtype, ranks, limit)
+        else:
+            model = _load_sharded(meta, reader, config, chosen.dtype, ranks, injection_policy)
+    models.give_generation_config(model, path)
+    _make_fast(model, chosen)
+    before = getattr(model, "reset_cache", None) if inject else None
+    return TransformersEngine(
+        name="deepspeed",
+        model=model,
+        model_type=config.model_type,
+        tokenizer=models.load_tokenizer(Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code),
+        max_tokens=limit,
+        ranks=ranks,
+        beams=not inject,
+        before=before,
+    )
+
+
+def _ranks(tensor_parallel: int | None) -> int:
+    world = int(os.environ.get("WORLD_SIZE") or 1)
+    ranks = world if tensor_parallel is None else tensor_parallel
+    if ranks < 1 or ranks != world:
+        raise ConfigurationError(
+            f"tensor_parallel={ranks}, but WORLD_SIZE says {world} rank(s) run: a DeepSpeed group has as many processes as "
+            "its tensor_parallel degree"
+        )
+    return ranks
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _choose_injection(config: Any, kernel_inject: KernelInject, policy: InjectionPolicy | None, ranks: int) -> bool:
+    """Whether to inject kernels; refuses what neither way can do."""
+    if kernel_inject not in (True, False, "auto"):
+        raise ConfigurationError(f"kernel_inject={kernel_inject!r} is not one of True, False, 'auto'")
+    if kernel_inject is True and policy is not None:
+        raise ConfigurationError("kernel_inject=True and injection_policy exclude each other: leave one of them out")
+    fused = config.model_type == "gpt2" and ranks > 1
+    if fused and not kernel_inject:
+        raise UnsupportedModelError(
+            f"gpt2 over {ranks} ranks: DeepSpeed's automatic tensor parallelism cannot split its fused Conv1D attention; "
+            "use kernel_inject=True (or 'auto'), or tensor_parallel=1"
+        )
+    inject = fused if kernel_inject == "auto" else bool(kernel_inject)
+    if inject:
+        from bloomery.engines.injection_families import check_injectable
+
+        check_injectable(config, ranks)
+    return inject
+
+
+def start_ranks(ranks: int) -> None:
+    """Join the ranks of this group, by gloo on a CPU and by NCCL on CUDA.
+
+    DeepSpeed would compile its shared-memory all-reduce here, for about 100 seconds; it is kept out, and
+    ``engines.allreduce`` takes it once it is there and measures faster.
+    """
+    import deepspeed
+    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+
+    if torch.distributed.is_initialized():
+        return
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
+        os.environ.setdefault(name, value)
+    if ranks == 1:
+        return
+    compatible = deepspeed.ops.__compatible_ops__
+    known = compatible.get(ShareMemCommBuilder.NAME)
+    compatible[ShareMemCommBuilder.NAME] = False
+    try:
+        if _device() == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        deepspeed.init_distributed("nccl" if _device() == "cuda" else "gloo", verbose=False)
+    finally:
+        compatible[ShareMemCommBuilder.NAME] = known
+
+
+def _load_sharded(
+    meta: loading.MetaModel, reader: CheckpointReader, config: Any, dtype: torch.dtype, ranks: int,
+    policy: InjectionPolicy | None,
+) -> Any:  # fmt: skip
+    import deepspeed
+
+    shapes = {name: tuple(tensor.shape) for name, tensor in meta.model.state_dict().items()}
+    classes = _policy_classes(meta.model, policy)
+    family = _family(meta.model, config, classes, ranks)
+    _give_data_to_sliced_tables(meta.model, family)
+    with _quiet():
+        module = deepspeed.init_inference(
+            meta.model,
+            dtype=dtype,
+            replace_with_kernel_inject=False,
+            injection_policy=classes,
+            tensor_parallel={"tp_size": ranks},
+        ).module
+    heads = Heads.of(config.to_dict()) if ranks > 1 else Heads(1, 1)
+
+    def part(name: str) -> Split:
+        if family is None or name not in shapes:
+            return WHOLE
+        return split(family, heads, name, shapes[name], rank.current.index, ranks)
+
+    loading.fill(module, meta, reader, part)
+    return module
+
+
+def _policy_classes(model: nn.Module, policy: InjectionPolicy | None) -> dict[type[nn.Module], tuple[str, ...]] | None:
+    """DeepSpeed wants classes; a properties file can only name them."""
+    if policy is None:
+        return None
+    by_name = {type(module).__name__: type(module) for module in model.modules()}
+    found: dict[type[nn.Module], tuple[str, ...]] = {}
+    for block, names in policy.items():
+        block_class = by_name.get(block) if isinstance(block, str) else block
+        if block_class is None:
+            raise ConfigurationError(
+                f"injection_policy names a block {block!r} that this model does not have; it has {', '.join(sorted(by_name))}"
+            )
+        found[block_class] = (names,) if isinstance(names, str) else tuple(names)
+    return found
+
+
+def _family(
+    model: nn.Module, config: Any, classes: dict[type[nn.Module], tuple[str, ...]] | None, ranks: int
+) -> Family | None:
+    """The table for this model; for one that has none, what DeepSpeed itself will do to its blocks."""
+    if ranks == 1:
+        return None
+    if classes is None and config.model_type in FAMILIES:
+        return family_of(config.to_dict())
+    if classes is None:
+        from deepspeed.module_inject.auto_tp import AutoTP
+
+        try:
+            classes = {block: tuple(names) for block, names in AutoTP.tp_parser(model)}
+        except AssertionError as error:
+            raise UnsupportedModelError(
+                f"DeepSpeed cannot split {config.model_type} by itself ({error}); name its row-parallel layers in "
+                "injection_policy, or use tensor_parallel=1"
+            ) from error
+    blocks = {name: module for name, module in model.named_modules() if type(module) in classes}
+    linears = {
+        child
+        for module in blocks.values()
+        for child, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    }
+    head = next((name for name in ("lm_head", "embed_out") if isinstance(getattr(model, name, None), nn.Linear)), None)
+    row = tuple(name for names in classes.values() for name in names)
+    layers = "|".join(name.replace(".", r"\.") for name in blocks)
+    return from_row_parallel(config.model_type, f"(?:{layers})", tuple(sorted(linears)), row, head)
+
+
+def _give_data_to_sliced_tables(model: nn.Module, family: Family | None) -> None:
+    """DeepSpeed slices an embedding inside a block (T5's relative positions) by copying, which meta tensors refuse."""
+    for name, module in model.named_modules():
+        if family is not None and isinstance(module, nn.Embedding) and family.kind(name) == "embedding":
+            module.weight = nn.Parameter(torch.empty_like(module.weight, device="cpu"), requires_grad=False)
+
+
+def _load_injected(
+    meta: loading.MetaModel, reader: CheckpointReader, dtype: torch.dtype, ranks: int, max_tokens: int
+) -> Any:
+    from bloomery.engines.injection import inject
+    from bloomery.engines.injection_weights import fill_from_checkpoint
+
+    def fill(module: nn.Module) -> None:
+        progress = loading.Progress(sum(tensor.numel() * tensor.element_size() for tensor in module.parameters()))
+        fill_from_checkpoint(
+            module, reader, tensor_parallel=ranks, rank=rank.current.index, copied=progress.add
+        )
+        progress.finish()
+
+    return inject(meta.model, dtype=dtype, tensor_parallel=ranks, max_tokens=max_tokens, fill=fill)
+
+
+def _make_fast(model: nn.Module, chosen: precision.Precision) -> None:
+    from bloomery.engines import linear
+
+    rank.current.report("preparing kernels")
+    if chosen.int8:
+        log.info("int8: %s", linear.quantize_(model))
+    elif _device() == "cpu":
+        log.info("linear layers: %s", linear.optimize_(model))
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """DeepSpeed prints what it parsed on stdout, which a worker's server reads as log lines of every rank."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield

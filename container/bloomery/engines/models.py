@@ -1,0 +1,85 @@
+"""What a checkpoint directory says about its model: class, tokenizer, limits."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from bloomery.errors import CheckpointError, UnsupportedModelError
+
+log = logging.getLogger(__name__)
+
+# What is written in config.architectures, by its ending, and the class that builds it.
+_CLASSES = (
+    ("ForCausalLM", "AutoModelForCausalLM"),
+    ("LMHeadModel", "AutoModelForCausalLM"),
+    ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+    ("ForMaskedLM", "AutoModelForMaskedLM"),
+    ("ForSequenceClassification", "AutoModelForSequenceClassification"),
+    ("ForTokenClassification", "AutoModelForTokenClassification"),
+    ("ForQuestionAnswering", "AutoModelForQuestionAnswering"),
+)
+
+
+def auto_class(config: Any) -> Any:
+    """The transformers class for what the checkpoint holds; a bare base model is taken for what it can do best."""
+    import transformers
+
+    named = (getattr(config, "architectures", None) or [""])[0]
+    for ending, name in _CLASSES:
+        if named.endswith(ending):
+            return getattr(transformers, name)
+    for name in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM"):
+        candidate = getattr(transformers, name)
+        if type(config) in candidate._model_mapping and not (name == "AutoModelForCausalLM" and _encodes(config)):
+            return candidate
+    raise UnsupportedModelError(
+        f"architectures={getattr(config, 'architectures', None)!r} in config.json is none that this engine serves; "
+        f"known endings are {', '.join(ending for ending, _ in _CLASSES)}"
+    )
+
+
+def _encodes(config: Any) -> bool:
+    """BERT's relatives can be built as decoders too, which is not what their checkpoints are."""
+    return config.model_type in ("bert", "roberta", "xlm-roberta") and not getattr(config, "is_decoder", False)
+
+
+def token_limit(config: Any, max_tokens: int) -> int:
+    """``max_tokens``, or less where the model itself knows fewer positions."""
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0 or positions >= max_tokens:
+        return max_tokens
+    log.info("max_tokens=%d is lowered to the %d positions that this model knows", max_tokens, positions)
+    return positions
+
+
+def give_generation_config(model: Any, path: Path) -> None:
+    """The checkpoint's own generation defaults and end tokens."""
+    from transformers import GenerationConfig
+
+    if not model.can_generate() or not (path / "generation_config.json").is_file():
+        return
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path}/generation_config.json cannot be read: {error}") from error
+
+
+def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer, padding on the left and with a padding token; None when the checkpoint brings none."""
+    from transformers import AutoTokenizer
+
+    files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
+    if not any((path / file).is_file() for file in files):
+        log.warning("%s brings no tokenizer (none of %s): only token ids can be served", path, ", ".join(files))
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (ValueError, OSError, KeyError) as error:
+        raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
