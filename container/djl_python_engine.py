@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from bloomery.errors import BloomeryError, ProtocolError
 from bloomery.processes import control
 from bloomery.protocol import private
-from djl_python.connection import Address, Connection, accept, listening
+from djl_python.async_worker import AsyncWorker
+from djl_python.connection import Address, accept, listening
 from djl_python.service_loader import ModelService
 from djl_python.worker import Worker
 
@@ -77,13 +78,15 @@ def serve(options: argparse.Namespace) -> None:
     """Announce the socket, take the connection, answer until it closes."""
     entry_point = options.entry_point or options.recommended_entry_point or "model.py"
     service = ModelService(options.model_dir, entry_point)
+    properties = handler_properties(options)
     with listening(address(options)) as listener:
         name = listener.getsockname()
         where = name if isinstance(name, str) else f"{name[0]}:{name[1]}"
         logger.info("pid %d listens on %s. Python engine started.", os.getpid(), where)
         with accept(listener) as sock:
             listener.close()
-            Worker(Connection(sock), service, handler_properties(options)).run()
+            worker = AsyncWorker(sock, service, properties) if options.async_mode else Worker(sock, service, properties)
+            worker.run()
 
 
 def main(arguments: list[str]) -> int:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import os
 import random
 import sys
 from collections.abc import Generator
 from typing import Any
 
+from bloomery.processes import rank
 from bloomery.protocol import private
 from bloomery.protocol.frames import Request
 from djl_python.inputs import Input
 from djl_python.json_encoding import encode_json
 from djl_python.outputs import Output
+
+CANCELLED = "the request was cancelled"
+
+
+def sends_body() -> bool:
+    """Whether this rank's answers have a body.
+
+    Our server reads rank 0's only. A foreign one may read any rank's: DJLServing 0.27 answers with the last one's.
+    """
+    return rank.current.index == 0 or private.CONTROL_SOCKET not in os.environ
 
 
 def prepare(request: Request, properties: dict[str, Any]) -> tuple[Input, str]:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self, cast
 
-from bloomery.protocol.frames import ContentPart, Dialect, ResponseHead, decode_bytes, decode_pairs, encode_string
+from bloomery.protocol.frames import ContentPart, Dialect, ResponseHead, encode_string
 from djl_python.json_encoding import encode_json
 from djl_python.np_util import to_nd_list
 from djl_python.pair_list import PairList
@@ -130,17 +130,13 @@ class Output:
             out += encode_string(key, Output.dialect), encode_string(str(value), Output.dialect)
         return b"".join(out)
 
-    @staticmethod
-    def binary_decode(payload: bytes) -> dict[str, str]:
-        """What ``binary_encode`` encoded."""
-        pairs, _rest = decode_bytes(decode_pairs(Output.dialect), payload)
-        return pairs
-
     def response_head(self, with_body: bool = True) -> ResponseHead:
         """The frame that announces this answer. Without the body a stream is still announced as one."""
         properties = {str(key): str(value) for key, value in self.properties.items()}
         if self.stream_content is not None:
             return ResponseHead(int(self.code), str(self.message), properties, None)
+        # A failure's body is its reason: whoever drops a rank's answers still has to say why that rank failed.
+        with_body = with_body or int(self.code) >= 300
         content = cast(list[ContentPart], list(self.content)) if with_body else []
         return ResponseHead(int(self.code), str(self.message), properties, content)
 

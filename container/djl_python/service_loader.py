@@ -14,6 +14,7 @@ from typing import Any
 
 from bloomery.errors import ConfigurationError
 from bloomery.processes import rank
+from djl_python.inputs import Input
 
 DEFAULT_HANDLER = "handle"
 
@@ -24,6 +25,16 @@ class ModelService:
     def __init__(self, model_dir: str, entry_point: str) -> None:
         self.model_dir, self.entry_point = os.path.abspath(model_dir), entry_point
         self._module: ModuleType | None = None
+        self._initialised = False
+
+    def initialises(self, inputs: Input) -> bool:
+        """Whether this is the initialise call: the first request without content, until one has succeeded."""
+        return inputs.is_empty() and not self._initialised
+
+    def finish_initialising(self, code: int) -> None:
+        """Take the initialise call's status, and tell the control channel."""
+        self._initialised = code < 300
+        rank.current.report(*(("ready", 100.0) if self._initialised else ("failed", 0.0)))
 
     def function(self, name: str | None) -> Callable[..., Any]:
         """The handler function ``name``, ``handle`` unless told otherwise."""

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import socket
 import traceback
 from collections.abc import Generator
 from typing import Any
 
 from bloomery.processes import rank
-from bloomery.protocol import private
 from bloomery.protocol.frames import Chunk, Dialect, Request, encode_chunk, response_buffers
 from djl_python.connection import Connection, PeerClosedError
 from djl_python.failures import describe, failure_output
 from djl_python.inputs import Input
-from djl_python.invocation import checked, prepare, seed, stream_chunks
+from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body, stream_chunks
 from djl_python.outputs import Output
 from djl_python.service_loader import ModelService
-
-CANCELLED = "the request was cancelled"
 
 
 class Worker:
     """Answers the requests of one connection with the functions of one handler."""
 
-    def __init__(self, connection: Connection, service: ModelService, properties: dict[str, Any]) -> None:
-        self._connection, self._service, self._properties = connection, service, properties
-        self._initialised = False
-        # Our server reads rank 0's answer only. A foreign one may read any rank's, DJLServing 0.27 the last one's.
-        self._sends_body = rank.current.index == 0 or private.CONTROL_SOCKET not in os.environ
+    def __init__(self, sock: socket.socket, service: ModelService, properties: dict[str, Any]) -> None:
+        self._connection, self._service, self._properties = Connection(sock), service, properties
+        self._sends_body = sends_body()
 
     def run(self) -> None:
         """Serve until the peer closes the connection."""
@@ -52,7 +47,7 @@ class Worker:
 
     def _invoke(self, inputs: Input) -> _Answer:
         """The handler's answer, or the one that tells of its failure."""
-        initialising = inputs.is_empty() and not self._initialised
+        initialising = self._service.initialises(inputs)
         try:
             seed(inputs)
             function = self._service.function(inputs.function_name)
@@ -63,8 +58,7 @@ class Worker:
             traceback.print_exc()
             answer = _Answer(failure_output(error, with_frames=initialising), self._sends_body)
         if initialising:
-            self._initialised = answer.output.code < 300
-            rank.current.report(*(("ready", 100.0) if self._initialised else ("failed", 0.0)))
+            self._service.finish_initialising(answer.output.code)
         return answer
 
     def _stream(self, answer: _Answer) -> None:

@@ -23,7 +23,7 @@ class Rank:
         self._request_id = ""
         self._cancelled = threading.Event()
         # Called by the control thread as well: an asynchronous worker has many requests in flight, not one.
-        self.on_cancel: Callable[[str], None] | None = None
+        self.on_cancel: Callable[[str], object] | None = None
 
     @property
     def index(self) -> int:

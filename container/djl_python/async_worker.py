@@ -1,0 +1,151 @@
+"""The asynchronous worker loop (``option.async_mode=true``): many requests in flight, answers in any order.
+
+``async def handle(inputs)`` returns an Output, or is an async generator of Outputs whose content is the
+``binary_encode`` of {"data", "last"}. Every frame of an answer names its request in ``request_tracking_id``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import socket
+import traceback
+from typing import Any
+
+from bloomery.errors import ProtocolError
+from bloomery.processes import rank
+from bloomery.protocol import private
+from bloomery.protocol.frames import Request, decode_request, read_async, response_buffers
+from djl_python.connection import PeerClosedError
+from djl_python.failures import failure_output
+from djl_python.inputs import Input
+from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body
+from djl_python.outputs import Output
+from djl_python.service_loader import ModelService
+
+TRACKING_ID = "request_tracking_id"
+
+
+class AsyncWorker:
+    """Answers the requests of one connection concurrently."""
+
+    def __init__(self, sock: socket.socket, service: ModelService, properties: dict[str, Any]) -> None:
+        self._socket, self._service, self._properties = sock, service, properties
+        self._sends_body = sends_body()
+        self._marks_last = private.CONTROL_SOCKET in os.environ
+        self._tasks: dict[asyncio.Task[None], str] = {}  # requests in flight and their private identity
+
+    def run(self) -> None:
+        """Serve until the peer closes the connection; what is in flight then is cancelled."""
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        self._socket.setblocking(False)
+        reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        loop = asyncio.get_running_loop()
+        rank.current.on_cancel = functools.partial(loop.call_soon_threadsafe, self._cancel)
+        try:
+            while True:
+                await self._accept(await self._read(reader))
+        except PeerClosedError:
+            pass
+        finally:
+            rank.current.on_cancel = None
+            self._writer.transport.abort()  # nobody is left to read what is in flight
+
+    async def _read(self, reader: asyncio.StreamReader) -> Request:
+        begun = False
+
+        async def receive(count: int) -> bytes:
+            nonlocal begun
+            data = await reader.readexactly(count)
+            begun = True
+            return data
+
+        try:
+            request, Output.dialect = await read_async(decode_request(), receive)
+        except (asyncio.IncompleteReadError, ConnectionResetError) as error:
+            if begun or (isinstance(error, asyncio.IncompleteReadError) and error.partial):
+                raise ProtocolError(f"the peer closed the connection within a frame: {error}") from error
+            raise PeerClosedError from error
+        return request
+
+    async def _accept(self, request: Request) -> None:
+        inputs, request_id = prepare(request, self._properties)
+        task = asyncio.create_task(self._serve(inputs))
+        self._tasks[task] = request_id
+        task.add_done_callback(functools.partial(self._done, inputs))
+        if self._service.initialises(inputs):
+            await asyncio.wait([task])  # nothing else can be answered before
+
+    def _cancel(self, request_id: str) -> None:
+        for task, identity in self._tasks.items():
+            if request_id and identity == request_id:
+                task.cancel()
+
+    def _done(self, inputs: Input, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if self._writer.is_closing():
+            return
+        if task.cancelled():  # told here and not in the task: it may have been cancelled before its first step
+            self._send(inputs, Output().error(CANCELLED), last=True)
+        elif (error := task.exception()) is not None and not isinstance(error, (PeerClosedError, SystemExit)):
+            traceback.print_exception(error)
+
+    async def _serve(self, inputs: Input) -> None:
+        initialising = self._service.initialises(inputs)
+        try:
+            output = await self._invoke(inputs, initialising)
+        except PeerClosedError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            output = failure_output(error, with_frames=initialising)
+            self._send(inputs, output, last=True)
+        if initialising:
+            self._service.finish_initialising(output.code)
+        await self._drain()
+        output.execute_finalize()
+
+    async def _invoke(self, inputs: Input, initialising: bool) -> Output:
+        """Call the handler and send what it makes; the last Output is returned."""
+        seed(inputs)
+        function = self._service.function(inputs.function_name)
+        if initialising:
+            rank.current.report("loading model")
+        result = function(inputs)
+        if not inspect.isasyncgen(result):
+            output = checked(await result if inspect.isawaitable(result) else result)
+            self._send(inputs, output, last=True)
+            return output
+        async for item in result:
+            output = checked(item)
+            self._send(inputs, output, last=False)
+            await self._drain()
+            output.execute_finalize()
+        output = Output()
+        if self._marks_last:
+            self._send(inputs, output, last=True)
+        return output
+
+    async def _drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:  # the handler may raise one of its own, which is not this one
+            raise PeerClosedError from error
+
+    def _send(self, inputs: Input, output: Output, last: bool) -> None:
+        """Write one frame, whole or not at all: another request's frame may follow at once."""
+        if self._writer.is_closing():
+            raise PeerClosedError
+        if output.stream_content is not None:
+            raise TypeError("add_stream_content has no place in async mode; yield Outputs from an async generator")
+        tracking_id = inputs.get_property(TRACKING_ID)
+        if tracking_id is not None:
+            output.add_property(TRACKING_ID, tracking_id)
+        if last and self._marks_last:
+            output.add_property(private.LAST, "1")
+        self._writer.writelines(response_buffers(output.response_head(self._sends_body), Output.dialect))
+        rank.current.step()
