@@ -1,0 +1,39 @@
+"""Values that must not be printed: tokens, passwords, keys."""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "***"
+# Names of settings and environment variables whose values are secrets. "max_tokens" and "pad_token" are not.
+_NAMES = re.compile(
+    r"(^|[_.-])("
+    r"((hf|hub|auth|api|access|session|bearer|security|refresh|use_auth)_?)?token"
+    r"|passwd|password|passphrase|credentials?|secret|(api|access|private|secret)_?key"
+    r")(_id)?$|secret|password",
+    re.IGNORECASE,
+)
+
+
+class Secret(str):
+    """A string that prints as ***, wherever it is printed; ``reveal`` and ``encode`` give what it holds."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return HIDDEN
+
+    def __repr__(self) -> str:
+        return f"'{HIDDEN}'"
+
+    def __format__(self, specification: str) -> str:
+        return format(HIDDEN, specification)
+
+    def reveal(self) -> str:
+        """The string itself."""
+        return "".join(self)
+
+
+def guard(name: str, value: str) -> str:
+    """``value``, made a Secret when ``name`` says that it is one."""
+    return Secret(value) if _NAMES.search(name) else value

@@ -1,0 +1,135 @@
+"""What ``bloomery serve [DIR|URI]`` is pointed at: the model directories and where their checkpoints lie."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bloomery.errors import ConfigurationError
+from bloomery.settings.properties import Found
+
+PROPERTIES = "serving.properties"
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.index.json")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One model to be served. ``name`` is None when the checkpoint shall give it."""
+
+    model_dir: Path
+    name: str | None = None
+    given: dict[str, Found] = field(default_factory=dict)  # settings that the argument itself implies
+    is_default: bool = False  # the product's own model directory, without a checkpoint of the user's
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where the product's own files lie: in a clone of the repository, or only the installed package."""
+
+    repository: Path | None
+
+    @classmethod
+    def find(cls) -> Home:
+        """The clone this package runs from, if it is one."""
+        root = Path(__file__).resolve().parents[3]
+        return cls(root if (root / "code" / "model.py").is_file() else None)
+
+    @property
+    def model_dir(self) -> Path:
+        """The handler that serves a bare checkpoint: code/ of the clone, else the built-in one."""
+        return self.repository / "code" if self.repository else Path(__file__).parent / "builtin"
+
+    @property
+    def properties(self) -> Path | None:
+        """The serving.properties of the lowest precedence."""
+        path = self.repository / PROPERTIES if self.repository else None
+        return path if path and path.is_file() else None
+
+
+def find(argument: str | None, home: Home) -> list[Source]:
+    """The models that ``argument`` names."""
+    if argument is None:
+        return [Source(home.model_dir, is_default=True)]
+    path = Path(argument).expanduser()
+    if path.is_dir():
+        return _in_directory(path.resolve(), argument, home)
+    if path.exists():
+        raise ConfigurationError(
+            f"{argument} is a file; name the directory that holds serving.properties, model.py or config.json"
+        )
+    if _URI.fullmatch(argument) or (_HUB_ID.fullmatch(argument) and not Path(argument).parent.exists()):
+        return [_checkpoint(argument, argument, home)]
+    raise ConfigurationError(
+        f"{argument}: no such directory (looked in {Path.cwd()}), and not a URI such as s3://bucket/prefix/ or a "
+        "hub model's full id such as facebook/opt-125m either"
+    )
+
+
+def _checkpoint(where: str, argument: str, home: Home) -> Source:
+    return Source(home.model_dir, given={"option.model_id": Found(where, f"argument {argument}")})
+
+
+def _in_directory(path: Path, argument: str, home: Home) -> list[Source]:
+    if path == home.model_dir.resolve():
+        return [Source(path, is_default=True)]
+    if is_model_dir(path):
+        return [Source(path, path.name)]
+    if is_checkpoint(path):
+        return [_checkpoint(str(path), argument, home)]
+    # As DJLServing's model store: a directory that holds only directories serves each of them. SageMaker unpacks an
+    # archive with one directory in it ("code", or the model's name) in just this way.
+    inside = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    models = [
+        source for child in inside if is_model_dir(child) or is_checkpoint(child) for source in _child(child, home)
+    ]
+    if models:
+        return models
+    if (path / "config.json").is_file():
+        raise ConfigurationError(
+            f"{argument} has a config.json but no weights beside it ({', '.join(_WEIGHTS[:3])}); "
+            "is the checkpoint's download complete?"
+        )
+    listing = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
+    raise ConfigurationError(
+        f"{argument} is neither a model directory (serving.properties or model.py) nor a checkpoint "
+        f"(config.json with weights); it holds {listing}"
+    )
+
+
+def _child(path: Path, home: Home) -> list[Source]:
+    if is_model_dir(path):
+        return [Source(path, path.name)]
+    return [_checkpoint(str(path), str(path), home)]
+
+
+def is_model_dir(path: Path) -> bool:
+    """Whether ``path`` says how to serve a model."""
+    return any((path / name).is_file() for name in (PROPERTIES, "model.py", f"{path.name}.py"))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether ``path`` holds a model's configuration and weights."""
+    return (path / "config.json").is_file() and any(next(path.glob(pattern), None) for pattern in _WEIGHTS)
+
+
+def name_of(where: str) -> str:
+    """A model name made from a checkpoint's path, URI or hub id: its last part, fit for a URL's path."""
+    parts = [part for part in re.split(r"[/?#]+", where.partition("://")[2] or where) if part]
+    return re.sub(r"[^\w.-]+", "-", parts[-1] if parts else "").strip("-.") or "model"
+
+
+def located(key: str, found: Found, base: Path) -> Found:
+    """``option.model_id`` with a path made absolute: a relative one is meant from where it was written."""
+    text = found.text
+    if key != "option.model_id" or _URI.fullmatch(text):
+        return found
+    path = base / Path(text).expanduser()
+    if path.exists():
+        return Found(str(path.resolve()), found.origin)
+    # models/x is a hub id by its form; with a directory models/ at hand it is a path that is not there.
+    if text.startswith(("/", ".", "~")) or text.count("/") > 1 or ("/" in text and path.parent.is_dir()):
+        raise ConfigurationError(f"{found.origin}: option.model_id={text}: there is no {path}")
+    return found

@@ -1,0 +1,216 @@
+"""Every setting that the server itself reads: its key, its variables, its type, its meaning. One row each.
+
+Defaults are those of the dataclass fields (settings.model, settings.server). Keys are serving.properties' own;
+``option.*`` keys that are not here belong to the handler and reach it untouched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bloomery.settings import kinds
+from bloomery.settings.kinds import Parser
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row. ``variables`` are environment variables, strongest first; OPTION_<NAME> of an option.* key comes
+    before them all."""
+
+    key: str
+    field: str
+    parse: Parser
+    meaning: str
+    variables: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+WORKERS = ("minWorkers", "maxWorkers")
+
+# "engine" and "option.entryPoint" have parsers of their own in settings.engine: they depend on other settings.
+MODEL = (
+    Setting("engine", "engine", kinds.word, "DeepSpeed, MPI (a process per device) or Python (one process)", ()),
+    Setting("option.entryPoint", "entry_point", kinds.word, "the handler: a file or a module", ("DJL_ENTRY_POINT",)),
+    Setting("option.handler", "handler", kinds.word, "the function of the handler that answers requests"),
+    Setting(
+        "option.tensor_parallel_degree",
+        "tensor_parallel_degree",
+        kinds.degree,
+        "devices a model is split over; max: all of them (GPUs, else cores)",
+        ("TENSOR_PARALLEL_DEGREE", "SM_NUM_GPUS"),
+    ),
+    Setting(
+        "minWorkers",
+        "min_workers",
+        kinds.whole(),
+        "worker groups that are started",
+        ("SERVING_MIN_WORKERS", "SAGEMAKER_NUM_MODEL_WORKERS"),
+    ),
+    Setting(
+        "maxWorkers",
+        "max_workers",
+        kinds.whole(),
+        "worker groups at most",
+        ("SERVING_MAX_WORKERS", "SAGEMAKER_NUM_MODEL_WORKERS"),
+    ),
+    Setting(
+        "job_queue_size",
+        "job_queue_size",
+        kinds.whole(),
+        "requests that may wait; more are answered 503",
+        ("SERVING_JOB_QUEUE_SIZE", "MAX_CONCURRENT_REQUESTS"),
+    ),
+    Setting(
+        "batch_size",
+        "batch_size",
+        kinds.whole(),
+        "requests joined into one call of the handler",
+        ("SERVING_BATCH_SIZE",),
+        ("max_dynamic_batch_size",),
+    ),
+    Setting(
+        "max_batch_delay",
+        "max_batch_delay",
+        kinds.milliseconds,
+        "milliseconds a batch waits for company",
+        ("SERVING_MAX_BATCH_DELAY",),
+    ),
+    Setting(
+        "option.predict_timeout",
+        "predict_timeout",
+        kinds.seconds,
+        "seconds a handler may take for one request",
+        ("PREDICT_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "SAGEMAKER_MODEL_SERVER_TIMEOUT"),
+    ),
+    Setting(
+        "option.model_loading_timeout",
+        "model_loading_timeout",
+        kinds.seconds,
+        "seconds a model may take to load",
+        ("MODEL_LOADING_TIMEOUT", "SAGEMAKER_STARTUP_TIMEOUT"),
+    ),
+    Setting(
+        "chunked_read_timeout",
+        "stream_idle_timeout",
+        kinds.seconds,
+        "seconds between two pieces of a streamed answer",
+        ("SERVING_CHUNKED_READ_TIMEOUT",),
+    ),
+    Setting(
+        "retry_threshold",
+        "retry_threshold",
+        kinds.whole(0),
+        "restarts in a row without one answer before the model counts as failed",
+        ("SERVING_RETRY_THRESHOLD",),
+    ),
+    Setting("option.async_mode", "async_mode", kinds.boolean, "the handler answers many requests at once"),
+    Setting(
+        "option.on_disconnect",
+        "on_disconnect",
+        kinds.choice("finish", "restart"),
+        "what happens to a handler that cannot be cancelled when its client goes away",
+    ),
+    Setting(
+        "option.pythonExecutable",
+        "python_executable",
+        kinds.executable,
+        "the interpreter of the worker processes",
+        ("PYTHON_EXECUTABLE",),
+    ),
+    Setting("option.env", "environment", kinds.variables, "variables for the worker processes: NAME=value,…"),
+)
+
+SERVER = (
+    Setting(
+        "inference_address",
+        "address",
+        kinds.word,
+        "where the server listens: http://HOST:PORT",
+        ("SERVING_INFERENCE_ADDRESS",),
+    ),
+    Setting(
+        "max_request_size",
+        "max_request_size",
+        kinds.whole(),
+        "bytes a request's body may have; more is answered 413",
+        ("SERVING_MAX_REQUEST_SIZE", "SAGEMAKER_MAX_REQUEST_SIZE"),
+    ),
+    Setting(
+        "shutdown_grace",
+        "shutdown_grace",
+        kinds.seconds,
+        "seconds that requests in flight get after SIGTERM (SageMaker kills after 30)",
+        ("SERVING_SHUTDOWN_GRACE",),
+    ),
+    Setting(
+        "allow_handler_override",
+        "allow_handler_override",
+        kinds.boolean,
+        "whether a request's header 'handler' may choose the function",
+        ("ALLOW_REQUEST_HANDLER_OVERRIDE",),
+    ),
+)
+
+# Variables that stand for an option of the handler.
+OPTION_VARIABLES = {
+    "HF_MODEL_ID": "option.model_id",
+    "HF_REVISION": "option.revision",
+    "HF_TASK": "option.task",
+    "HF_MODEL_TRUST_REMOTE_CODE": "option.trust_remote_code",
+    "HF_MODEL_QUANTIZE": "option.quantize",
+}
+
+# Where a model comes from: with any of these given, the repository's own serving.properties stays unread.
+MODEL_SOURCES = ("option.model_id", "option.s3url")
+
+# DJLServing's own per-model keys that change nothing here; they are accepted with a word about it.
+WITHOUT_EFFECT = (
+    "load_on_devices",
+    "max_idle_time",
+    "log_request_metric",
+    "metrics_aggregation",
+    "required_memory_mb",
+    "reserved_memory_mb",
+    "gpu.required_memory_mb",
+    "gpu.reserved_memory_mb",
+    "option.parallel_loading",
+    "option.enable_venv",
+    "option.use_passive_workers",
+)
+
+# Options of the built-in handlers, so that a misspelt one can be told from a stranger's own.
+HANDLER_OPTIONS = (
+    "model_id",
+    "s3url",
+    "revision",
+    "task",
+    "dtype",
+    "data_type",
+    "max_tokens",
+    "kernel_inject",
+    "injection_policy",
+    "device_map",
+    "low_cpu_mem_usage",
+    "enable_streaming",
+    "trust_remote_code",
+    "checkpoint",
+    "quantize",
+    "output_formatter",
+    "stop_sequence",
+    "enable_cuda_graph",
+    "triangular_masking",
+    "return_tuple",
+    "training_mp_size",
+    "deepspeed_config_path",
+    "save_mp_checkpoint_path",
+    "rolling_batch",
+    "max_rolling_batch_size",
+    "max_rolling_batch_prefill_tokens",
+    "mpi_mode",
+)
+
+OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(
+    f"option.{name}" for name in HANDLER_OPTIONS
+)
+BARE_KEYS = tuple(setting.key for setting in MODEL if not setting.key.startswith("option."))
+SERVER_KEYS = tuple(setting.key for setting in SERVER)
