@@ -45,7 +45,7 @@ class AsyncWorker:
         self._socket.setblocking(False)
         reader, self._writer = await asyncio.open_connection(sock=self._socket)
         loop = asyncio.get_running_loop()
-        rank.current.on_cancel = functools.partial(loop.call_soon_threadsafe, self._cancel)
+        rank.current.on_cancel = lambda request_id: loop.call_soon_threadsafe(lambda: self._cancel(request_id))
         try:
             while True:
                 await self._accept(await self._read(reader))

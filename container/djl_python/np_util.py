@@ -1,7 +1,7 @@
 """NDList, DJL's wire form of a list of arrays. Headers are big-endian, data has the order it names.
 
     int32 count, then per array: str "NDAR", int32 version, byte has-name [str name], str "default", str type,
-    int32 dimensions, int64 each, int32 layout length, 2 bytes each, 2 bytes '<' or '>', int32 size, data
+    int32 dimensions, int64 each, int32 layout length, 2 bytes each, byte '<' or '>', int32 size, data
 
 Strings carry a 16-bit length in every DJL version, unlike those of the worker frames.
 """
@@ -46,7 +46,7 @@ def to_nd_list(arrays: Any) -> bytes:
         data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
         out += _string(MAGIC), struct.pack(">ib", VERSION, 0), _string("default"), _string(_NAMES[code])
         out += struct.pack(f">i{array.ndim}q", array.ndim, *array.shape), struct.pack(">i", array.ndim)
-        out += "?".encode("utf-16-be") * array.ndim, "<".encode("utf-16-be"), struct.pack(">i", len(data)), data
+        out += "?".encode("utf-16-be") * array.ndim, b"<", struct.pack(">i", len(data)), data
     return b"".join(out)
 
 
@@ -74,9 +74,9 @@ def _read_array(reader: _Reader) -> Any:
         raise ValueError(f"NDList type {name!r} is unknown; known are {', '.join(_TYPES)}")
     shape = reader.unpack(f">{reader.count('dimension')}q")
     reader.take(2 * reader.count("layout character"))
-    order = str(bytes(reader.take(2)), "utf-16-be")
+    order = bytes(reader.take(1))
     data = reader.take(reader.count("data byte"))
-    dtype = np.dtype(_TYPES[name]).newbyteorder(">" if order == ">" else "<")
+    dtype = np.dtype(_TYPES[name]).newbyteorder(">" if order == b">" else "<")
     return np.frombuffer(data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
