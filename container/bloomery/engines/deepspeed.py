@@ -58,8 +58,7 @@ def load(
     rank.current.report("building model")
     auto_class = models.auto_class(config)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
-    prefix = FAMILIES[config.model_type].base_prefix if config.model_type in FAMILIES else ""
-    with loading.reading(path, loading.renamer(meta.names, prefix)) as reader:
+    with loading.reading(path, meta.rename) as reader:
         if inject:
             model = _load_injected(meta, reader, chosen.dtype, ranks, limit)
         else:
@@ -146,7 +145,6 @@ def _load_sharded(
 ) -> Any:  # fmt: skip
     import deepspeed
 
-    shapes = {name: tuple(tensor.shape) for name, tensor in meta.model.state_dict().items()}
     classes = _policy_classes(meta.model, policy)
     family = _family(meta.model, config, classes, ranks)
     _give_data_to_sliced_tables(meta.model, family)
@@ -161,9 +159,9 @@ def _load_sharded(
     heads = Heads.of(config.to_dict()) if ranks > 1 else Heads(1, 1)
 
     def part(name: str) -> Split:
-        if family is None or name not in shapes:
+        if family is None or name not in meta.shapes:
             return WHOLE
-        return split(family, heads, name, shapes[name], rank.current.index, ranks)
+        return split(family, heads, name, meta.shapes[name], rank.current.index, ranks)
 
     loading.fill(module, meta, reader, part)
     return module
@@ -205,10 +203,7 @@ def _family(
             ) from error
     blocks = {name: module for name, module in model.named_modules() if type(module) in classes}
     linears = {
-        child
-        for module in blocks.values()
-        for child, layer in module.named_modules()
-        if isinstance(layer, nn.Linear)
+        child for module in blocks.values() for child, layer in module.named_modules() if isinstance(layer, nn.Linear)
     }
     head = next((name for name in ("lm_head", "embed_out") if isinstance(getattr(model, name, None), nn.Linear)), None)
     row = tuple(name for names in classes.values() for name in names)
@@ -227,14 +222,10 @@ def _load_injected(
     meta: loading.MetaModel, reader: CheckpointReader, dtype: torch.dtype, ranks: int, max_tokens: int
 ) -> Any:
     from bloomery.engines.injection import inject
-    from bloomery.engines.injection_weights import fill_from_checkpoint
+    from bloomery.engines.injection_weights import fill_injected
 
     def fill(module: nn.Module) -> None:
-        progress = loading.Progress(sum(tensor.numel() * tensor.element_size() for tensor in module.parameters()))
-        fill_from_checkpoint(
-            module, reader, tensor_parallel=ranks, rank=rank.current.index, copied=progress.add
-        )
-        progress.finish()
+        fill_injected(module, meta, reader, ranks, rank.current.index)
 
     return inject(meta.model, dtype=dtype, tensor_parallel=ranks, max_tokens=max_tokens, fill=fill)
 

@@ -34,7 +34,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from bloomery.engines import injection_cpu
 from bloomery.engines.injection_families import InjectedFamily, check_injectable
-from bloomery.engines.injection_weights import check_filled, make_room, poison
+from bloomery.engines.injection_weights import injected_layers
 from bloomery.errors import BadRequestError, UnsupportedModelError
 
 # What hides a token in a mask for DeepSpeed's CUDA kernels: finite in fp16, and the value they use themselves.
@@ -53,8 +53,8 @@ def inject(
 ) -> nn.Module:
     """Replace the decoder layers by DeepSpeed's, each rank holding its share, and return the model.
 
-    A model built on the meta device needs ``fill``, which gets the model with rank-sized tensors and must write every
-    one of them (``injection_weights.fill_from_checkpoint``); what it leaves out is an error.
+    A model built on the meta device comes back from DeepSpeed with this rank's tensors holding anything, buffers
+    included: ``fill`` must write every one of them and prove it (``injection_weights.fill_injected`` does both).
     """
     global _injected
     config: Any = model.config
@@ -64,7 +64,8 @@ def inject(
     if on_meta and fill is None:
         raise ValueError("a model on the meta device has no weights: pass fill")
     model.eval()
-    model.set_attn_implementation("eager")  # the one that passes an additive mask of four dimensions  # type: ignore
+    loaded: Any = model
+    loaded.set_attn_implementation("eager")  # the one that passes an additive mask of four dimensions
     original = {name: type(module) for name, module in model.named_modules()}
     _give_what_policies_read(model, config)
     module: nn.Module
@@ -77,17 +78,14 @@ def inject(
             max_out_tokens=max_tokens,
             min_out_tokens=1,
         ).module
-    layers = {name: m for name, m in module.named_modules() if isinstance(m, DeepSpeedTransformerInference)}
+    layers = dict(injected_layers(module))
     if len(layers) != config.num_hidden_layers:
         raise UnsupportedModelError(
             f"DeepSpeed replaced {len(layers)} of the {config.num_hidden_layers} layers of this {config.model_type} "
             f"model; load it with kernel_inject=False"
         )
     if on_meta and fill is not None:
-        make_room(module, layers.values())
-        poison(module)
         fill(module)
-        check_filled(module)
     _adapt(module, layers, original, family, max_tokens)
     _injected = weakref.ref(module)
     return module

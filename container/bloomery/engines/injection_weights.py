@@ -1,8 +1,8 @@
-"""Fill the injected layers of one rank from a checkpoint, piece by piece: no tensor is ever held whole beside its share.
+"""Fill the layers that DeepSpeed injected with one rank's share of a checkpoint, each piece straight into its place.
 
-DeepSpeed's names on the left, what they are made of on the right (r of n ranks):
+DeepSpeed's names, and what they are made of on rank r of n:
 
-    attention.attn_qkvw [hidden, 3 x hidden / n]   query, key and value of the heads of rank r
+    attention.attn_qkvw [hidden, 3 x hidden / n]   query, key and value of the r-th part of the heads
     attention.attn_ow   [hidden / n, hidden]       the inputs of the output projection that these heads feed
     mlp.inter_w         [hidden, 4 x hidden / n]   the r-th part of the outputs
     mlp.output_w        [4 x hidden / n, hidden]   the r-th part of the inputs
@@ -15,169 +15,112 @@ head by head); GPT-NeoX's are rearranged to all queries, all keys, all values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
+from deepspeed.ops.transformer.inference import DeepSpeedTransformerInference
 from torch import Tensor, nn
 
 from bloomery.engines.injection_families import FAMILIES, InjectedFamily
+from bloomery.engines.loading import Filler, MetaModel, fill_plain, tie
 from bloomery.engines.reader import CheckpointReader, Range
-from bloomery.errors import CheckpointError
-
-Copied = Callable[[int], None]
+from bloomery.sharding import WHOLE
 
 
-def fill_from_checkpoint(
-    model: nn.Module, reader: CheckpointReader, *, tensor_parallel: int, rank: int, copied: Copied | None = None
-) -> None:
-    """Write this rank's share of ``reader``'s tensors into a model whose layers DeepSpeed has just replaced.
+def fill_injected(module: nn.Module, meta: MetaModel, reader: CheckpointReader, ranks: int, rank: int) -> None:
+    """Fill every tensor of a model whose layers DeepSpeed has just replaced, and raise when one is left."""
+    tie(module, meta.ties)
+    layers = dict(injected_layers(module))
+    for layer in layers.values():
+        _store_as_linear(layer)
+    filler = Filler(module, reader)
+    config: Any = module.config
+    for name, layer in layers.items():
+        _LayerFiller(FAMILIES[config.model_type], filler, name, ranks, rank).fill(layer)
+    fill_plain(filler, meta, lambda _: WHOLE)
+    filler.check()
 
-    ``copied`` hears the bytes of each piece as it lands. Buffers are computed again, as transformers does.
-    """
-    config: Any = model.config
-    family = FAMILIES[config.model_type]
-    layers: Any = model.get_submodule(family.layers)
-    for index, layer in enumerate(layers):
-        _LayerFiller(family, reader, f"{family.layers}.{index}.", tensor_parallel, rank, copied).fill(layer)
-    for name, parameter in model.named_parameters():
-        if not name.startswith(family.layers + "."):
-            reader.fill(parameter.data, _tied_name(model, reader, name), copied=copied)
-    for module in model.modules():
-        if module._buffers and not module._parameters:
-            model._init_weights(module)  # type: ignore[operator]
+
+def injected_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """DeepSpeed's layers inside ``module``, with their names."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, DeepSpeedTransformerInference):
+            yield name, layer
+
+
+def _store_as_linear(layer: Any) -> None:
+    """On a CPU the matrices, still empty, keep their shape but get the memory order of torch's Linear, which computes
+    with them later: checkpoints have the same order, so nothing is transposed."""
+    for owner, names in ((layer.attention, ("attn_qkvw", "attn_ow")), (layer.mlp, ("inter_w", "output_w"))):
+        for name in names:
+            parameter = getattr(owner, name)
+            if parameter.device.type == "cpu":
+                inputs, outputs = parameter.shape
+                parameter.data = parameter.data.view(outputs, inputs).t()
 
 
 class _LayerFiller:
-    def __init__(
-        self,
-        family: InjectedFamily,
-        reader: CheckpointReader,
-        prefix: str,
-        tensor_parallel: int,
-        rank: int,
-        copied: Copied | None,
-    ) -> None:
-        self.family, self.reader, self.prefix = family, reader, prefix
-        self.ranks, self.rank, self.copied = tensor_parallel, rank, copied
+    """Fills one layer. ``name`` is its place in the model, which is also the prefix of its weights' names in files."""
+
+    def __init__(self, family: InjectedFamily, filler: Filler, name: str, ranks: int, rank: int) -> None:
+        self.family, self.filler, self.name = family, filler, name
+        self.ranks, self.rank = ranks, rank
 
     def fill(self, layer: Any) -> None:
-        family, attention, mlp = self.family, layer.attention, layer.mlp
+        family = self.family
         self._query_key_value(layer)
-        self._by_input(attention.attn_ow, family.attention_out)
-        self._whole(attention.attn_ob, f"{family.attention_out}.bias")
-        self._by_output(mlp.inter_w, mlp.inter_b, family.mlp_in)
-        self._by_input(mlp.output_w, family.mlp_out)
-        self._whole(mlp.output_b, f"{family.mlp_out}.bias")
-        self._norm(layer.norm_w, layer.norm_b, family.input_norm)
+        self._matrix("attention.attn_ow", layer.attention.attn_ow, family.attention_out, by_output=False)
+        self._vector("attention.attn_ob", layer.attention.attn_ob, f"{family.attention_out}.bias")
+        self._matrix("mlp.inter_w", layer.mlp.inter_w, family.mlp_in)
+        self._vector("mlp.inter_b", layer.mlp.inter_b, f"{family.mlp_in}.bias", [self._share(layer.mlp.inter_b)])
+        self._matrix("mlp.output_w", layer.mlp.output_w, family.mlp_out, by_output=False)
+        self._vector("mlp.output_b", layer.mlp.output_b, f"{family.mlp_out}.bias")
+        self._vector("norm_w", layer.norm_w, f"{family.input_norm}.weight")
+        self._vector("norm_b", layer.norm_b, f"{family.input_norm}.bias")
         if family.mlp_norm:
-            self._norm(mlp.attn_nw, mlp.attn_nb, family.mlp_norm)
+            self._vector("mlp.attn_nw", layer.mlp.attn_nw, f"{family.mlp_norm}.weight")
+            self._vector("mlp.attn_nb", layer.mlp.attn_nb, f"{family.mlp_norm}.bias")
 
     def _query_key_value(self, layer: Any) -> None:
-        attention, sources = layer.attention, self.family.query_key_value
-        weight, bias = attention.attn_qkvw.data, attention.attn_qkvb
+        weight, bias, sources = layer.attention.attn_qkvw, layer.attention.attn_qkvb, self.family.query_key_value
         share = weight.shape[1] // 3
         if len(sources) == 3:
-            for part, source in enumerate(sources):
-                columns = slice(part * share, (part + 1) * share)
-                self._by_output(weight[:, columns], None if bias is None else bias.data[columns], source)
-            return
-        ranges: list[Range]
-        if not self.family.interleaved_heads:
-            ranges = [(start, start + share) for start in self._starts(share, 3)]
-        elif layer.config.bigscience_bloom:
-            ranges = [(self.rank * 3 * share, (self.rank + 1) * 3 * share)]
+            targets = [slice(part * share, (part + 1) * share) for part in range(3)]
+            ranges: list[list[Range]] = [[(self.rank * share, (self.rank + 1) * share)]] * 3
         else:
-            heads = attention.num_attention_heads_per_partition
-            width = share // heads
-            ranges = [
-                (start, start + width)
-                for part in range(3)
-                for head in range(self.rank * heads, (self.rank + 1) * heads)
-                for start in [(3 * head + part) * width]
-            ]
-        self._by_output(weight, bias, sources[0], ranges)
+            targets = [slice(None)]
+            ranges = [self._fused_ranges(layer, share)]
+        for source, target, part in zip(sources, targets, ranges, strict=True):
+            self._matrix("attention.attn_qkvw", weight[:, target], source, part)
+            if bias is not None:
+                self._vector("attention.attn_qkvb", bias[target], f"{source}.bias", part)
 
-    def _starts(self, share: int, parts: int) -> list[int]:
-        return [(part * self.ranks + self.rank) * share for part in range(parts)]
+    def _fused_ranges(self, layer: Any, share: int) -> list[Range]:
+        """Where this rank's queries, keys and values (``share`` of each) lie in a fused projection."""
+        if not self.family.interleaved_heads:
+            starts = [(part * self.ranks + self.rank) * share for part in range(3)]
+            return [(start, start + share) for start in starts]
+        if layer.config.bigscience_bloom:
+            return [(3 * self.rank * share, 3 * (self.rank + 1) * share)]
+        heads = layer.attention.num_attention_heads_per_partition
+        width = share // heads
+        mine = range(self.rank * heads, (self.rank + 1) * heads)
+        starts = [(3 * head + part) * width for part in range(3) for head in mine]
+        return [(start, start + width) for start in starts]
 
-    def _by_output(self, weight: Tensor, bias: Tensor | None, source: str, ranges: list[Range] | None = None) -> None:
-        share = weight.shape[1]
-        ranges = ranges or [(self.rank * share, (self.rank + 1) * share)]
-        self._matrix(weight, f"{source}.weight", ranges, of_outputs=True)
-        if bias is not None:
-            self.reader.fill(bias.data, f"{self.prefix}{source}.bias", ranges, 0, self.copied)
+    def _share(self, tensor: Tensor) -> Range:
+        return self.rank * tensor.shape[-1], (self.rank + 1) * tensor.shape[-1]
 
-    def _by_input(self, weight: Tensor, source: str) -> None:
-        share = weight.shape[0]
-        ranges = [(self.rank * share, (self.rank + 1) * share)]
-        self._matrix(weight, f"{source}.weight", ranges, of_outputs=False)
+    def _matrix(
+        self, name: str, weight: Tensor, source: str, ranges: Sequence[Range] | None = None, by_output: bool = True
+    ) -> None:
+        """Cut by outputs (columns of DeepSpeed's matrix) or by inputs."""
+        ranges = ranges or [self._share(weight if by_output else weight.t())]
+        view = weight.data if self.family.input_by_output else weight.data.t()
+        axis = 1 if by_output == self.family.input_by_output else 0
+        self.filler.copy_part(f"{self.name}.{name}", view, f"{self.name}.{source}.weight", ranges, axis)
 
-    def _matrix(self, weight: Tensor, name: str, ranges: list[Range], of_outputs: bool) -> None:
-        target = weight.data if self.family.input_by_output else weight.data.t()
-        axis = 1 if of_outputs == self.family.input_by_output else 0
-        self.reader.fill(target, self.prefix + name, ranges, axis, self.copied)
-
-    def _norm(self, weight: Tensor, bias: Tensor, source: str) -> None:
-        self._whole(weight, f"{source}.weight")
-        self._whole(bias, f"{source}.bias")
-
-    def _whole(self, target: Tensor | None, name: str) -> None:
-        if target is not None:
-            self.reader.fill(target.data, self.prefix + name, copied=self.copied)
-
-
-def make_room(model: Any, layers: Iterable[Any]) -> None:
-    """Prepare the tensors that DeepSpeed made, still empty, for being filled.
-
-    Moving off the meta device unties the language model's head from the embeddings, so they are tied again. On a CPU
-    the matrices keep their [input, output] shape but get the memory order of torch's Linear, which computes with them
-    later: the checkpoint has the same order, and nothing is transposed twice.
-    """
-    model.tie_weights()
-    for layer in layers:
-        for owner, names in ((layer.attention, ("attn_qkvw", "attn_ow")), (layer.mlp, ("inter_w", "output_w"))):
-            for name in names:
-                parameter = getattr(owner, name)
-                if parameter.device.type == "cpu":
-                    inputs, outputs = parameter.shape
-                    parameter.data = parameter.data.view(outputs, inputs).t()
-
-
-def poison(model: nn.Module) -> None:
-    """Make every element of every parameter and buffer NaN (the lowest number where there is no NaN)."""
-    for tensor in _tensors(model).values():
-        tensor.fill_(torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).min)
-
-
-def check_filled(model: nn.Module) -> None:
-    """Raise when poison is left anywhere: the checkpoint lacks a weight, or holds NaN itself."""
-    left = [name for name, tensor in _tensors(model).items() if _poisoned(tensor)]
-    if left:
-        raise CheckpointError(
-            f"{len(left)} tensors were not filled completely (or the checkpoint holds NaN), the first of them "
-            f"{', '.join(left[:5])}: this checkpoint does not hold the whole model"
-        )
-
-
-def _poisoned(tensor: Tensor) -> bool:
-    # The sum of squares is NaN when one element is, and needs no second tensor of that size.
-    flat = tensor.detach()
-    if not flat.is_floating_point():
-        return bool((flat == torch.iinfo(flat.dtype).min).any())
-    return bool(flat.sum(dtype=torch.float32).isnan())
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.data for name, tensor in (*model.named_parameters(), *model.named_buffers())}
-
-
-def _tied_name(model: Any, reader: CheckpointReader, name: str) -> str:
-    """The tensor's name in the checkpoint: a tied head may be stored under either of its names."""
-    if name in reader:
-        return name
-    wanted = model.get_parameter(name)
-    for other, parameter in model.named_parameters(remove_duplicate=False):
-        if parameter is wanted and other in reader:
-            return str(other)
-    return name
+    def _vector(self, name: str, vector: Tensor | None, source: str, ranges: Sequence[Range] | None = None) -> None:
+        if vector is not None:
+            ranges = ranges or [(0, len(vector))]
+            self.filler.copy_part(f"{self.name}.{name}", vector.data, f"{self.name}.{source}", ranges, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bloomery.engines.reader import CheckpointReader
+from bloomery.engines.reader import CheckpointReader, Range
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split
@@ -30,9 +30,10 @@ class MetaModel:
     """A model without weights, and what is lost once DeepSpeed has replaced its layers."""
 
     model: Any
-    names: frozenset[str]  # of its parameters and persistent buffers, whole
+    shapes: dict[str, tuple[int, ...]]  # of its parameters and persistent buffers, whole
     ties: dict[str, str]  # a name that shares another's tensor -> that other
     buffers: dict[str, torch.Tensor]  # what no checkpoint holds (rotary frequencies, masks), computed
+    rename: Callable[[str], str | None]  # from a name in the checkpoint to the model's
 
 
 def read_config(path: Path, *, trust_remote_code: bool = False) -> Any:
@@ -40,7 +41,9 @@ def read_config(path: Path, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoConfig
 
     if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path} holds no config.json: this is no transformers checkpoint, or its download is incomplete")
+        raise CheckpointError(
+            f"{path} holds no config.json: this is no transformers checkpoint, or its download is incomplete"
+        )
     try:
         return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, KeyError) as error:
@@ -54,7 +57,8 @@ def build_on_meta(config: Any, auto_class: Any, dtype: torch.dtype, *, trust_rem
     model.eval()
     # Generation and ranks need no gradients, and DeepSpeed's views of parameters refuse in-place fills with them.
     model.requires_grad_(False)
-    return MetaModel(model, frozenset(model.state_dict()), _ties(model), _computed_buffers(model))
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return MetaModel(model, shapes, _ties(model), _computed_buffers(model), _renamer(model))
 
 
 def _ties(model: Any) -> dict[str, str]:
@@ -142,6 +146,11 @@ class Filler:
         self.reader.fill(self.tensors[name], source, ranges, split.axis or 0, self._progress.add)
         self._filled.add(name)
 
+    def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range], axis: int) -> None:
+        """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``."""
+        self.reader.fill(view, source, ranges, axis, self._progress.add)
+        self._filled.add(name)
+
     def set(self, name: str, value: torch.Tensor) -> None:
         """Fill the module's ``name`` with ``value``."""
         tensor = self.tensors[name]
@@ -179,7 +188,7 @@ class Filler:
 
 
 def fill(module: nn.Module, meta: MetaModel, reader: CheckpointReader, part: Callable[[str], Split]) -> None:
-    """Fill every tensor of ``module`` from the checkpoint; ``part`` says which piece of a whole tensor is this rank's."""
+    """Fill every tensor of ``module``; ``part`` says which piece of a checkpoint's tensor is this rank's."""
     # DeepSpeed's to_empty() unties what shares memory; tied again before the first write, it never costs memory twice.
     tie(module, {name: other for name, other in meta.ties.items() if part(name) == part(other) == WHOLE})
     filler = Filler(module, reader)
@@ -229,7 +238,9 @@ def _is_poisoned(tensor: torch.Tensor) -> bool:
     """Whether any element still is. Looked at in pieces: a mask of the whole would cost a quarter of its memory."""
     if not tensor.numel():
         return False
-    pieces = tensor.detach().flatten().split(1 << 20) if tensor.is_contiguous() else tensor.detach().unbind(0)
+    if tensor.dim() == 2 and tensor.t().is_contiguous():  # row by row it would be read across its memory order
+        tensor = tensor.t()
+    pieces = torch.split(tensor.detach().flatten(), 1 << 20) if tensor.is_contiguous() else tensor.detach().unbind(0)
     if tensor.is_floating_point():
         return any(bool(piece.isnan().any()) for piece in pieces)
     return tensor.dtype in (torch.int32, torch.int64) and any(bool((piece == _POISON).any()) for piece in pieces)
@@ -239,15 +250,23 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def renamer(names: frozenset[str], base_prefix: str) -> Callable[[str], str | None]:
-    """From names in a file to the model's own: base models are saved without the head's prefix (bigscience/bloom-560m
-    begins with ``h.0``), and BERT's oldest checkpoints call a norm's weight and bias gamma and beta."""
+def _renamer(model: Any) -> Callable[[str], str | None]:
+    """From names in a file to the model's own. transformers 5 renames while it loads and saves (GPT-NeoX's ``lm_head``
+    stands as ``embed_out`` in files), and a base model is saved without the head's prefix (bigscience/bloom-560m begins
+    with ``h.0``)."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
+    conversions = [rule for rule in get_model_conversion_mapping(model) or [] if isinstance(rule, WeightRenaming)]
+    names, prefix = frozenset(model.state_dict()), f"{model.base_model_prefix}."
 
     def rename(name: str) -> str | None:
-        modern = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        for candidate in (name, modern, base_prefix + modern, modern.removeprefix(base_prefix)):
+        modern = name
+        for rule in conversions:
+            modern, _ = rule.rename_source_key(modern)
+        for candidate in (name, modern, prefix + modern, modern.removeprefix(prefix)):
             if candidate in names:
-                return candidate
+                return str(candidate)
         return name
 
     return rename
