@@ -29,7 +29,7 @@ def load(options):
 
     settings = {
         "tensor_parallel": int(os.environ.get("TENSOR_PARALLEL_DEGREE", 1)),
-        "dtype": options.get("dtype", "fp32"),  # fp32, fp16, bf16 or int8
+        "dtype": options.get("dtype", "auto"),  # fp32, fp16, bf16, int8, or auto: as the checkpoint is stored
         "max_tokens": int(options.get("max_tokens", 1024)),  # prompt and new tokens together
     }
     # Kernel injection replaces whole layers by DeepSpeed's own, for bloom, opt, gpt2, gpt_neo, gptj and gpt_neox. It

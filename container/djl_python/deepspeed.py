@@ -21,7 +21,7 @@ def handle(inputs: Input) -> Output | None:
         engine = deepspeed.load(
             path,
             tensor_parallel=options.tensor_parallel,
-            dtype=options.dtype or "fp32",
+            dtype=options.dtype,
             kernel_inject=options.kernel_inject,
             max_tokens=options.max_tokens,
         )

@@ -19,7 +19,7 @@ class HandlerOptions:
 
     source: str  # option.s3url, else option.model_id, else the model directory itself
     revision: str | None
-    dtype: str | None
+    dtype: str
     tensor_parallel: int
     max_tokens: int
     enable_streaming: bool
@@ -40,7 +40,7 @@ class HandlerOptions:
         return cls(
             source=source,
             revision=options.get("revision"),
-            dtype=options.get("dtype") or options.get("data_type"),
+            dtype=options.get("dtype") or options.get("data_type") or "auto",
             tensor_parallel=_count("tensor_parallel_degree", degree),
             max_tokens=_count("max_tokens", options.get("max_tokens", "1024")),
             # DJLServing 0.23 knows "huggingface" too, which chose between two implementations of the same stream.

@@ -19,7 +19,7 @@ def handle(inputs: Input) -> Output | None:
         options = HandlerOptions.read(inputs.get_properties())
         path = checkpoints.fetch(options.source, revision=options.revision)
         engine = accelerate.load(
-            path, dtype=options.dtype or "fp32", device_map=options.device_map, max_tokens=options.max_tokens
+            path, dtype=options.dtype, device_map=options.device_map, max_tokens=options.max_tokens
         )
         _loaded = engine, options
     if inputs.is_empty():

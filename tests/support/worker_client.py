@@ -63,10 +63,11 @@ class WorkerProcess:
 
     def _collect(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._arrived:
-                self.lines.append(line.rstrip("\n"))
-                self._arrived.notify_all()
+        with self.process.stdout as stdout:
+            for line in stdout:
+                with self._arrived:
+                    self.lines.append(line.rstrip("\n"))
+                    self._arrived.notify_all()
         with self._arrived:
             self._arrived.notify_all()
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.support.tiny_models import tiny_tokenizer
 
 from djl_python import Input
-from tests.support.tiny_models import tiny_tokenizer
 
 
 @pytest.fixture(scope="session")

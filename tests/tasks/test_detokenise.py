@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.tiny_models import tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bloomery.tasks.detokenise import Detokeniser
-from tests.support.tiny_models import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 

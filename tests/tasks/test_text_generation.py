@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from tests.support.scripted_engine import ScriptedEngine
 
 from bloomery import tasks
 from bloomery.engines.base import GenerationParameters, Step
@@ -12,7 +13,6 @@ from bloomery.errors import UnsupportedModelError
 from bloomery.protocol import private
 from bloomery.protocol.events import Finish, Token, decode_event
 from djl_python import Input, Output
-from tests.support.scripted_engine import ScriptedEngine
 
 MakeInput = Callable[..., Input]
 
