@@ -8,11 +8,12 @@ BloomeryError
 ├── ModelLoadError            a worker group could not load its model
 ├── WorkerError               a rank died, hung, or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
-    ├── BadRequestError           400
+    ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
     ├── NotFoundError             404 (ModelNotFoundError)
     ├── MethodNotAllowedError     405
     ├── PayloadTooLargeError      413
-    └── ServiceUnavailableError   503 (CapacityError)
+    ├── ServiceUnavailableError   503 (CapacityError)
+    └── StreamError               424 or 503, after the status line has left: ends the stream as its last record
 
 Messages say what, where, the offending value, and what to do.
 """
@@ -66,6 +67,10 @@ class BadRequestError(RequestError):
     type_name = "BadRequestException"
 
 
+class UnsupportedRequestError(BadRequestError, UnsupportedModelError):
+    """The request asks for what this model or engine cannot do; the message says what works instead."""
+
+
 class NotFoundError(RequestError):
     """No such path or model."""
 
@@ -104,3 +109,14 @@ class CapacityError(ServiceUnavailableError):
     """The queue is full."""
 
     type_name = "WlmCapacityException"
+
+
+class StreamError(RequestError):
+    """A stream broke off. The status line is gone already, so ``status`` goes into the stream's last record."""
+
+    status = 424
+    type_name = "StreamException"
+
+    def __init__(self, message: str, status: int = 424) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,1 @@
+"""Models: their queues, their groups, and the registry that finds them by name."""

@@ -1,0 +1,139 @@
+"""One model: its queue and the groups of ranks that serve it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from bloomery.errors import ModelLoadError, ServiceUnavailableError
+from bloomery.protocol.frames import Request
+from bloomery.serving.queue import Queue
+from bloomery.serving.status import ModelState, ModelStatus
+from bloomery.settings.model import ModelSettings
+from bloomery.workers.allocation import Allocator
+from bloomery.workers.answer import Answer
+from bloomery.workers.group import Group, GroupStatus
+from bloomery.workers.launcher import Launcher, LocalLauncher
+from bloomery.workers.limits import Limits
+
+_ORDER = ("ready", "restarting", "loading", "stopped", "failed")  # the best first
+
+
+class Model:
+    """``on_failure`` is called once, when the model can serve no more and will not recover by itself.
+
+    ``min_workers`` groups start together. Give all models of a server the same ``allocator``.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        allocator: Allocator | None = None,
+        *,
+        launcher: Launcher | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.settings = settings
+        self.name, self.version = settings.name, settings.version
+        self.error: ModelLoadError | None = None
+        self.on_failure: Callable[[Model, ModelLoadError], None] | None = None
+        self._allocator = allocator or Allocator()
+        count = max(1, settings.min_workers)
+        self._announced = count * settings.ranks
+        self._allocator.announce(self._announced)
+        self._groups = [
+            Group(settings, index, launcher or LocalLauncher(), self._allocator, limits or Limits(), self._on_change)
+            for index in range(count)
+        ]
+        self._queue = Queue(settings.name, settings.job_queue_size, self._groups, settings.predict_timeout)
+        self._started_at = self._loaded_at = 0.0
+        self._stopping = False
+        self._failing: asyncio.Task[None] | None = None
+        self._loaded = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to load; returns at once. ``status`` and ``loaded`` tell how it goes."""
+        self._started_at = time.monotonic()
+        for group in self._groups:
+            group.start()
+
+    async def loaded(self) -> None:
+        """Wait until a first group is ready; raises ModelLoadError if the model failed."""
+        await self._loaded.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def stop(self, grace: float) -> None:
+        """Refuse new requests, let the running ones finish for ``grace`` seconds, then end every process."""
+        self._stopping = True
+        self._queue.refuse_all(ServiceUnavailableError(f"model {self.name!r} is shutting down"))
+        await asyncio.gather(*(group.stop(grace) for group in self._groups))
+        if self._failing is not None:
+            await self._failing
+        self._allocator.announce(-self._announced)
+        self._announced = 0
+
+    def status(self) -> ModelStatus:
+        """Of this moment."""
+        groups = tuple(group.status() for group in self._groups)
+        best = min(groups, key=lambda group: (_ORDER.index(group.state), -group.percent))
+        state = self._state(groups)
+        now = time.monotonic() if state == "loading" and self._started_at else self._loaded_at
+        message = "" if state == "ready" else str(self.error) if self.error else best.message
+        elapsed = max(0.0, now - self._started_at)
+        return ModelStatus(state, best.phase, best.percent, elapsed, message, len(self._queue), groups)
+
+    @asynccontextmanager
+    async def submit(self, request: Request) -> AsyncIterator[Answer]:
+        """Serve ``request`` as soon as a group has room. Leaving before the answer is complete cancels it.
+
+        Raises CapacityError when the queue is full and ServiceUnavailableError with the cause when nobody can serve.
+        """
+        self._refuse_if_unable()
+        group = await self._queue.group()
+        async with group.submit(request) as answer:
+            yield answer
+
+    def _refuse_if_unable(self) -> None:
+        status = self.status()
+        if self._stopping:
+            raise ServiceUnavailableError(f"model {self.name!r} is shutting down")
+        if status.state == "failed":
+            raise ServiceUnavailableError(f"model {self.name!r} has failed: {status.message}")
+        if status.state == "loading":
+            raise ServiceUnavailableError(
+                f"model {self.name!r} is loading: {status.phase} {status.percent:.0f} %, {status.elapsed:.0f} s so far"
+            )
+
+    def _state(self, groups: tuple[GroupStatus, ...]) -> ModelState:
+        states = {group.state for group in groups}
+        if self.error is not None:
+            return "failed"
+        if "ready" in states:
+            return "ready"
+        return "restarting" if self._loaded_at else "loading"
+
+    def _on_change(self) -> None:
+        """A group's state has changed, or a request has left it."""
+        if not self._loaded_at and any(group.state == "ready" for group in self._groups):
+            self._loaded_at = time.monotonic()
+            self._loaded.set()
+        failed = [group for group in self._groups if group.error is not None]
+        # One that cannot even load shows what the settings are worth; one that crashed leaves the others serving.
+        if failed and self.error is None and (not self._loaded_at or len(failed) == len(self._groups)):
+            self._fail(failed[0])
+        self._queue.match()
+
+    def _fail(self, group: Group) -> None:
+        self.error = group.error
+        assert self.error is not None
+        self._queue.refuse_all(ServiceUnavailableError(str(self.error)))
+        self._loaded.set()
+        self._failing = asyncio.create_task(self._stop_groups())
+        if self.on_failure is not None:
+            self.on_failure(self, self.error)
+
+    async def _stop_groups(self) -> None:
+        await asyncio.gather(*(group.stop(0) for group in self._groups if group.error is None))

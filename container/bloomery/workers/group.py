@@ -1,0 +1,201 @@
+"""A group of ranks that serves one model: loaded, restarted when it is lost, ended. It has one owner, its ``_live``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bloomery.errors import BloomeryError, ModelLoadError, ServiceUnavailableError, WorkerError
+from bloomery.protocol import private
+from bloomery.protocol.frames import Request, encode_request
+from bloomery.settings.model import ModelSettings
+from bloomery.workers.allocation import Allocator
+from bloomery.workers.answer import Answer, StreamBuffer
+from bloomery.workers.job import Job
+from bloomery.workers.launcher import Launcher
+from bloomery.workers.leader import TRACKING_ID
+from bloomery.workers.limits import Limits
+from bloomery.workers.rank_set import RankSet
+from bloomery.workers.report import load_report
+from bloomery.workers.supervision import RestartRequestedError
+
+GroupState = Literal["loading", "ready", "restarting", "failed", "stopped"]
+
+logger = logging.getLogger("bloomery.workers")
+
+
+@dataclass(frozen=True)
+class GroupStatus:
+    """What /ping and the management interface say about a group."""
+
+    index: int
+    state: GroupState
+    phase: str
+    percent: float
+    busy: int  # requests it holds
+    restarts: int
+    message: str  # why it is not ready
+    pids: tuple[int, ...] = ()
+
+
+class Group:
+    """``on_change`` is called when its state changes or a request leaves it: there may be room now."""
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        index: int,
+        launcher: Launcher,
+        allocator: Allocator,
+        limits: Limits,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.settings, self.index = settings, index
+        self._launcher, self._allocator, self._limits = launcher, allocator, limits
+        self._on_change = on_change
+        self.state: GroupState = "loading"
+        self.error: ModelLoadError | None = None  # when it has failed
+        self._message = ""
+        self._ranks: RankSet | None = None
+        self._jobs: dict[Job, asyncio.Task[None]] = {}
+        self._restarts = 0
+        self._failures = 0  # in a row, without one answer between them
+        self._owner: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to load; ``on_change`` tells when that is over."""
+        self._owner = asyncio.create_task(self._live(), name=f"group {self.settings.name}/{self.index}")
+
+    @property
+    def capacity(self) -> int:
+        """How many more requests it can take now."""
+        if self.state != "ready" or self._ranks is None or self._ranks.broken.done():
+            return 0
+        return self._ranks.capacity - len(self._jobs)
+
+    def status(self) -> GroupStatus:
+        """Of this moment."""
+        slowest = self._ranks.supervisor.slowest() if self._ranks else None
+        loading = self.state in ("loading", "restarting")
+        phase = (slowest.phase if slowest else "starting") if loading else self.state
+        percent = (slowest.percent if slowest else 0.0) if loading else 100.0 if self.state == "ready" else 0.0
+        pids = tuple(handle.pid for handle in self._ranks.handles) if self._ranks else ()
+        return GroupStatus(self.index, self.state, phase, percent, len(self._jobs), self._restarts, self._message, pids)
+
+    @asynccontextmanager
+    async def submit(self, request: Request) -> AsyncIterator[Answer]:
+        """Hand ``request`` to the ranks; needs capacity. Leaving before the answer is complete cancels it there."""
+        if self.capacity < 1 or self._ranks is None:
+            raise ServiceUnavailableError(f"group {self.index} of model {self.settings.name!r} has no room")
+        ranks, job = self._ranks, self._job(request)
+        task = self._jobs[job] = asyncio.create_task(ranks.serve(job))
+        task.add_done_callback(lambda _task: self._release(job))
+        try:
+            answer = await job.answer()
+            self._failures = 0
+            yield answer
+        finally:
+            if not task.done():
+                job.abandon()
+                ranks.cancel(job)
+
+    def _job(self, request: Request) -> Job:
+        request_id = uuid.uuid4().hex
+        properties = request.properties | {
+            "handler": self.settings.handler,
+            private.REQUEST_ID: request_id,
+            private.SEED: str(secrets.randbits(31)),  # one for all ranks, or their sampling diverges
+        }
+        if self.settings.dispatch == "leader":
+            properties[TRACKING_ID] = request_id
+        buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
+        return Job(request_id, encode_request(replace(request, properties=properties)), buffer)
+
+    def _release(self, job: Job) -> None:
+        del self._jobs[job]
+        self._on_change()
+
+    async def stop(self, grace: float) -> None:
+        """Let the ranks finish what they hold, for at most ``grace`` seconds; then end them."""
+        if self._jobs and grace > 0:
+            await asyncio.wait(set(self._jobs.values()), timeout=grace)
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.gather(self._owner, return_exceptions=True)
+        self._change("stopped", "the server is shutting down")
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                cause = await self._launch_and_watch()
+            except BloomeryError as error:
+                self._fail(error)
+                return
+            self._restarts += 1
+            if not isinstance(cause, RestartRequestedError):
+                self._failures += 1
+            if self._failures > self.settings.retry_threshold:
+                self._fail(WorkerError(f"{self._failures} failures in a row without an answer; the last: {cause}"))
+                return
+            delay = self._limits.restart_delay(self._failures)
+            logger.warning("[%s/%d] restarting in %g s: %s", self.settings.name, self.index, delay, cause)
+            await asyncio.sleep(delay)
+
+    async def _launch_and_watch(self) -> WorkerError:
+        """One life of the ranks; returns why it ended. A first load that fails is raised: it would fail again."""
+        allocation = self._allocator.take(self.settings.tensor_parallel_degree, self.settings.name)
+        grace = self._limits.terminate_grace
+        try:
+            ranks = self._ranks = RankSet(self.settings, self.index, self._launcher, allocation, self._limits)
+            try:
+                await self._load(ranks)
+                self._change("ready")
+                cause = await asyncio.shield(ranks.broken)
+            except WorkerError as error:
+                if self._restarts == 0:
+                    raise
+                cause = error
+            grace = 0.0  # whoever waits in a collective for a lost peer has nothing to finish
+            self._change("restarting", str(cause))
+            return cause
+        finally:
+            if self._ranks is not None:
+                self._ranks.give_up(WorkerError("the server is shutting down"))
+                await asyncio.gather(*self._jobs.values(), return_exceptions=True)
+                await self._ranks.end(grace)
+                self._ranks = None
+            self._allocator.give_back(allocation)
+
+    async def _load(self, ranks: RankSet) -> None:
+        """Log how far the load is, because a log is all that most users see of it."""
+        started = time.monotonic()
+        load = asyncio.create_task(ranks.load())
+        label = f"[{self.settings.name}/{self.index}]"
+        try:
+            while not load.done():
+                await asyncio.wait({load}, timeout=self._limits.progress_log_interval)
+                status = ranks.supervisor.slowest()
+                if not load.done() and status:
+                    elapsed = time.monotonic() - started
+                    logger.info("%s loading: %s %.0f %%, %.0f s so far", label, status.phase, status.percent, elapsed)
+            await load
+        finally:
+            load.cancel()
+            await asyncio.gather(load, return_exceptions=True)
+        logger.info("%s ready after %.1f s", label, time.monotonic() - started)
+
+    def _fail(self, error: BloomeryError) -> None:
+        report = load_report(self.settings, self.index, error)
+        self.error = ModelLoadError(f"model {self.settings.name!r} failed: {error}", report)
+        self._change("failed", str(error))
+
+    def _change(self, state: GroupState, message: str = "") -> None:
+        self.state, self._message = state, message
+        self._on_change()

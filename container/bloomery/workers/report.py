@@ -1,0 +1,55 @@
+"""The block that a user reads when a model cannot be loaded."""
+
+from __future__ import annotations
+
+import re
+
+from bloomery.errors import BloomeryError
+from bloomery.settings.model import ModelSettings
+from bloomery.workers.supervision import LostRankError
+
+_WIDTH = 78
+_HINTS = (
+    (
+        r"SIGKILL",
+        "most likely the kernel's out-of-memory killer (see dmesg): use a smaller model or data type, "
+        "more memory, or a higher option.tensor_parallel_degree",
+    ),
+    (r"ModuleNotFoundError|No module named", "add the missing package to requirements.txt in the model directory"),
+    (
+        r"\b507\b|[Oo]ut of memory|MemoryError|can't allocate memory",
+        "the model does not fit: use a smaller data type or a higher option.tensor_parallel_degree",
+    ),
+    (r"model_loading_timeout", "if it was still making progress, raise option.model_loading_timeout (seconds)"),
+    (r"cannot run|No such file", "check the path above"),
+)
+
+
+def load_report(settings: ModelSettings, group: int, error: BloomeryError) -> str:
+    """Which model, with what, which rank, what went wrong, what to do, and what the rank printed last."""
+    reason = error.reason if isinstance(error, LostRankError) else str(error)
+    rank = error.rank if isinstance(error, LostRankError) else None
+    title = f" model {settings.name!r} could not be loaded "
+    rows = {
+        "model": f"{settings.name} in {settings.model_dir}",
+        "engine": f"{settings.engine}, tensor_parallel_degree={settings.tensor_parallel_degree}, "
+        f"entry point {settings.entry_point}, handler {settings.handler}",
+        "options": ", ".join(f"{key}={value}" for key, value in sorted(settings.properties.items())) or "none",
+        "where": f"group {group}" + ("" if rank is None else f", rank {rank} of {settings.ranks}"),
+        "what": reason,
+        "to do": _hint(reason),
+    }
+    lines = [title.center(_WIDTH, "=")]
+    for name, text in rows.items():
+        first, *more = text.splitlines() or [""]
+        lines += [f"{name:>8}: {first}", *(f"{'':10}{line}" for line in more)]
+    if isinstance(error, LostRankError) and error.lines:
+        lines += [f" rank {rank} printed last ".center(_WIDTH, "-"), *error.lines]
+    return "\n".join([*lines, "=" * _WIDTH])
+
+
+def _hint(reason: str) -> str:
+    return next(
+        (hint for pattern, hint in _HINTS if re.search(pattern, reason)),
+        "correct what the handler or the settings above are told to do, and start again",
+    )

@@ -1,0 +1,142 @@
+"""Watches the ranks of a group: exit, stop, silence, garbage, standstill."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from bloomery.errors import ProtocolError, WorkerError
+from bloomery.processes.control import ControlClient
+from bloomery.protocol.control import Status
+from bloomery.workers.launcher import RankHandle
+from bloomery.workers.limits import Limits
+
+STATE_WORDS = {"T": "is stopped (process state T)", "Z": "is a zombie (process state Z)"}
+REPORTED_LINES = 5
+
+
+class LostRankError(WorkerError):
+    """A rank cannot go on, and so neither can its group. ``reason`` is one line; the text adds what it printed."""
+
+    def __init__(self, reason: str, handle: RankHandle | None = None) -> None:
+        self.reason = reason
+        self.rank = handle.rank if handle else None
+        self.lines = handle.last_lines(20) if handle else []
+        text = reason
+        if handle and self.lines:
+            text += f"; rank {handle.rank} printed last:\n" + "\n".join(self.lines[-REPORTED_LINES:])
+        super().__init__(text)
+
+
+class RestartRequestedError(WorkerError):
+    """The group restarts because a setting asks for it; that is no failure of its ranks."""
+
+
+class Supervisor:
+    """One per set of running ranks. The first loss is handed to ``lost``; what follows from it is not."""
+
+    def __init__(self, handles: Sequence[RankHandle], limits: Limits, lost: Callable[[WorkerError], None]) -> None:
+        self._handles, self._limits, self._lost = handles, limits, lost
+        self._clients = [self._client(handle) for handle in handles]
+        self.statuses: dict[int, Status] = {}
+        self.progress_at = time.monotonic()  # when a rank last counted a step within a request or a load
+        for handle in handles:
+            handle.exited.add_done_callback(lambda _future, handle=handle: self._on_exit(handle))
+
+    def _client(self, handle: RankHandle) -> ControlClient:
+        return ControlClient(str(handle.control_address), timeout=self._limits.silence)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_states())
+                for handle, client in zip(self._handles, self._clients, strict=True):
+                    tasks.create_task(self._ping(handle, client))
+        finally:
+            for client in self._clients:
+                await client.close()
+
+    def slowest(self) -> Status | None:
+        """The rank whose load has come least far."""
+        statuses = self.statuses.values()
+        if len({status.phase for status in statuses}) == 1:
+            return min(statuses, key=lambda status: status.percent)
+        return min(statuses, key=lambda status: status.steps, default=None)
+
+    async def cancel(self, request_id: str) -> bool:
+        """Ask all ranks to stop that request; whether all of them were working on it.
+
+        A rank that cannot be reached is the ping's business.
+        """
+        answers = await self._ask_all(lambda client: client.cancel(request_id), self._limits.ping_interval)
+        return all(isinstance(answer, Status) and answer.request_id == request_id for answer in answers)
+
+    async def stacks(self, timeout: float = 2.0) -> dict[int, str]:
+        """What each rank is doing, as far as it still answers."""
+        answers = await self._ask_all(lambda client: client.stack(), timeout)
+        return {
+            handle.rank: answer.stack if isinstance(answer, Status) else f"no answer: {answer}"
+            for handle, answer in zip(self._handles, answers, strict=True)
+        }
+
+    async def _ask_all(
+        self, question: Callable[[ControlClient], Awaitable[Status]], timeout: float
+    ) -> list[Status | BaseException]:
+        """Over connections of their own: a question must not wait behind a ping that hangs."""
+        clients = [ControlClient(str(handle.control_address), timeout) for handle in self._handles]
+        try:
+            return await asyncio.gather(*(question(client) for client in clients), return_exceptions=True)
+        finally:
+            for client in clients:
+                await client.close()
+
+    def _on_exit(self, handle: RankHandle) -> None:
+        self._lost(LostRankError(handle.exit_in_words(), handle))
+
+    async def _watch_states(self) -> None:
+        suspects: set[int] = set()
+        while True:
+            await asyncio.sleep(self._limits.state_interval)
+            states = {handle.rank: handle.state() or "" for handle in self._handles}
+            for handle in self._handles:
+                # Twice in a row: a short stop (a snapshot, a debugger) is no loss, and every exit is a zombie first.
+                if states[handle.rank] in STATE_WORDS and handle.rank in suspects:
+                    self._lost(LostRankError(f"{handle.name} {STATE_WORDS[states[handle.rank]]}", handle))
+            suspects = {rank for rank, state in states.items() if state in STATE_WORDS}
+
+    async def _ping(self, handle: RankHandle, client: ControlClient) -> None:
+        heard_at = time.monotonic()
+        while True:
+            try:
+                status = await client.ping()
+            except WorkerError as error:
+                if isinstance(error.__cause__, ProtocolError | ValueError):
+                    self._lost(LostRankError(f"{handle.name} answers garbage on its control socket: {error}", handle))
+                elif handle.started.is_set() and time.monotonic() - heard_at >= self._limits.silence:
+                    reason = f"{handle.name} has not answered its control socket for {self._limits.silence:g} s"
+                    self._lost(LostRankError(reason, handle))
+                await asyncio.sleep(min(0.1, self._limits.ping_interval))  # it may only now be making its socket
+                continue
+            heard_at = time.monotonic()
+            self._note(handle.rank, status)
+            await asyncio.sleep(self._limits.ping_interval)
+
+    def _note(self, rank: int, status: Status) -> None:
+        before = self.statuses.get(rank)
+        # The steps that begin and end a request are no progress within it.
+        if before and before.request_id == status.request_id and before.steps != status.steps:
+            self.progress_at = time.monotonic()
+        self.statuses[rank] = status
+
+    async def refresh(self) -> None:
+        """Ask all ranks now how far they are."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.ping_interval):
+                await asyncio.gather(*(self._refresh(*pair) for pair in zip(self._handles, self._clients, strict=True)))
+
+    async def _refresh(self, handle: RankHandle, client: ControlClient) -> None:
+        with contextlib.suppress(WorkerError):
+            self._note(handle.rank, await client.ping())
