@@ -2,6 +2,7 @@
 
 BloomeryError
 ├── ConfigurationError        a setting is unknown, has a wrong value, or contradicts another
+├── AddressError              the server cannot listen where it should
 ├── CheckpointError           a checkpoint cannot be found, read or trusted
 ├── UnsupportedModelError     an engine refuses a model, a precision or a request in words
 ├── ProtocolError             bytes on a worker or control socket are not what the protocol says
@@ -27,6 +28,10 @@ class BloomeryError(Exception):
 
 class ConfigurationError(BloomeryError):
     """A setting is unknown, has a wrong value, or contradicts another."""
+
+
+class AddressError(BloomeryError):
+    """The server cannot listen where it should."""
 
 
 class CheckpointError(BloomeryError):
