@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from bloomery.engines import loading, models, precision
+from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.reader import CheckpointReader
 from bloomery.errors import ConfigurationError, UnsupportedModelError
@@ -34,6 +35,7 @@ def load(
     injection_policy: InjectionPolicy | None = None,
     max_tokens: int = 1024,
     *,
+    allreduce: str = "auto",
     trust_remote_code: bool = False,
     tokenizer: str | Path | None = None,
 ) -> TransformersEngine:
@@ -41,9 +43,11 @@ def load(
 
     tensor_parallel: over how many ranks; by default WORLD_SIZE. Every rank must call with the same arguments.
     dtype: fp32, fp16, bf16, int8 (weight-only) or auto (what the checkpoint says).
-    kernel_inject: True: DeepSpeed's own layers; False: automatic tensor parallelism; "auto": the latter wherever it works.
-    injection_policy: for models DeepSpeed does not know: {block class or its name: names of its row-parallel linears}.
+    kernel_inject: True: DeepSpeed's own layers; False: automatic tensor parallelism; "auto": the latter where it works.
+    injection_policy: for models DeepSpeed does not know, {block class or its name: names of its row-parallel linears}.
     max_tokens: prompt and new tokens together.
+    allreduce: how ranks on CPUs add up their shares: gloo, shm (DeepSpeed's shared memory) or auto (what is measured
+        to be faster).
     """
     path = Path(path)
     ranks = _ranks(tensor_parallel)
@@ -54,7 +58,7 @@ def load(
     if ranks > 1:
         check_heads(config.to_dict(), ranks)
     rank.current.report("joining ranks")
-    start_ranks(ranks)
+    start_ranks(ranks, allreduce)
     rank.current.report("building model")
     auto_class = models.auto_class(config)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
@@ -64,7 +68,7 @@ def load(
         else:
             model = _load_sharded(meta, reader, config, chosen.dtype, ranks, injection_policy)
     models.give_generation_config(model, path)
-    _make_fast(model, chosen)
+    precision.prepare(model, chosen, _device())
     before = getattr(model, "reset_cache", None) if inject else None
     return TransformersEngine(
         name="deepspeed",
@@ -83,8 +87,8 @@ def _ranks(tensor_parallel: int | None) -> int:
     ranks = world if tensor_parallel is None else tensor_parallel
     if ranks < 1 or ranks != world:
         raise ConfigurationError(
-            f"tensor_parallel={ranks}, but WORLD_SIZE says {world} rank(s) run: a DeepSpeed group has as many processes as "
-            "its tensor_parallel degree"
+            f"tensor_parallel={ranks}, but WORLD_SIZE says {world} rank(s) run: a DeepSpeed group has as many processes "
+            "as its tensor_parallel degree"
         )
     return ranks
 
@@ -102,8 +106,8 @@ def _choose_injection(config: Any, kernel_inject: KernelInject, policy: Injectio
     fused = config.model_type == "gpt2" and ranks > 1
     if fused and not kernel_inject:
         raise UnsupportedModelError(
-            f"gpt2 over {ranks} ranks: DeepSpeed's automatic tensor parallelism cannot split its fused Conv1D attention; "
-            "use kernel_inject=True (or 'auto'), or tensor_parallel=1"
+            f"gpt2 over {ranks} ranks: DeepSpeed's automatic tensor parallelism cannot split its fused Conv1D "
+            "attention; use kernel_inject=True (or 'auto'), or tensor_parallel=1"
         )
     inject = fused if kernel_inject == "auto" else bool(kernel_inject)
     if inject:
@@ -113,7 +117,7 @@ def _choose_injection(config: Any, kernel_inject: KernelInject, policy: Injectio
     return inject
 
 
-def start_ranks(ranks: int) -> None:
+def start_ranks(ranks: int, preference: str = "auto") -> None:
     """Join the ranks of this group, by gloo on a CPU and by NCCL on CUDA.
 
     DeepSpeed would compile its shared-memory all-reduce here, for about 100 seconds; it is kept out, and
@@ -137,6 +141,7 @@ def start_ranks(ranks: int) -> None:
         deepspeed.init_distributed("nccl" if _device() == "cuda" else "gloo", verbose=False)
     finally:
         compatible[ShareMemCommBuilder.NAME] = known
+    choose_allreduce(preference)
 
 
 def _load_sharded(
@@ -177,7 +182,8 @@ def _policy_classes(model: nn.Module, policy: InjectionPolicy | None) -> dict[ty
         block_class = by_name.get(block) if isinstance(block, str) else block
         if block_class is None:
             raise ConfigurationError(
-                f"injection_policy names a block {block!r} that this model does not have; it has {', '.join(sorted(by_name))}"
+                f"injection_policy names a block {block!r} that this model does not have; it has "
+                f"{', '.join(sorted(by_name))}"
             )
         found[block_class] = (names,) if isinstance(names, str) else tuple(names)
     return found
@@ -228,16 +234,6 @@ def _load_injected(
         fill_injected(module, meta, reader, ranks, rank.current.index)
 
     return inject(meta.model, dtype=dtype, tensor_parallel=ranks, max_tokens=max_tokens, fill=fill)
-
-
-def _make_fast(model: nn.Module, chosen: precision.Precision) -> None:
-    from bloomery.engines import linear
-
-    rank.current.report("preparing kernels")
-    if chosen.int8:
-        log.info("int8: %s", linear.quantize_(model))
-    elif _device() == "cpu":
-        log.info("linear layers: %s", linear.optimize_(model))
 
 
 @contextlib.contextmanager

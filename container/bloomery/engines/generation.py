@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,9 +78,12 @@ class TransformersEngine:
         held = longest if self.model.config.is_encoder_decoder else longest + new
         if max(held, new) > self.max_tokens:
             raise BadRequestError(
-                f"{longest} prompt tokens + {new} new tokens exceed this model's limit of {self.max_tokens}: shorten the "
-                f"prompt, lower max_new_tokens to {max(0, self.max_tokens - longest)}, or load it with a higher max_tokens"
+                f"{longest} prompt tokens + {new} new tokens exceed this model's limit of {self.max_tokens}: shorten "
+                f"the prompt, lower max_new_tokens to {max(0, self.max_tokens - longest)}, or load the model with a "
+                "higher max_tokens"
             )
+        if parameters.top_p is not None and not 0 < parameters.top_p <= 1:
+            raise BadRequestError(f"top_p is {parameters.top_p}; it must be above 0 and at most 1")
         if parameters.num_beams < 1:
             raise BadRequestError(f"num_beams is {parameters.num_beams}; it must be at least 1")
         if parameters.num_beams > 1 and not self.beams:
@@ -97,7 +101,11 @@ class TransformersEngine:
                 close = difflib.get_close_matches(name, sorted(known - set(_NOT_OURS)), 1)
                 raise BadRequestError(
                     f"parameter {name!r} is "
-                    + (f"unknown{f'; did you mean {close[0]!r}?' if close else ''}" if name not in known else "not served")
+                    + (
+                        f"unknown{f'; did you mean {close[0]!r}?' if close else ''}"
+                        if name not in known
+                        else "not served"
+                    )
                 )
         given: dict[str, Any] = {
             "do_sample": parameters.do_sample,
@@ -182,7 +190,7 @@ class TransformersEngine:
                 )
                 logits = outputs.logits[:, -1].to(dtype=torch.float32, copy=True)
                 del outputs, inputs
-                step = self._agree(lambda ids=input_ids, raw=logits: choose(ids, raw, unfinished), unfinished)
+                step = self._agree(functools.partial(choose, input_ids, logits, unfinished), unfinished)
                 chosen = [pad if token is None else token for token in step.tokens]
                 input_ids = torch.cat([input_ids, torch.tensor(chosen, device=input_ids.device)[:, None]], dim=-1)
             unfinished = [open_ and not reason for open_, reason in zip(unfinished, step.finished, strict=True)]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from bloomery.errors import ConfigurationError
+from bloomery.processes import rank
 
 log = logging.getLogger(__name__)
 
@@ -47,3 +48,15 @@ def choose(name: str, config: Any, device: str) -> Precision:
         log.warning("fp16 is computed in fp32: this processor has no fp16 arithmetic that DeepSpeed accepts")
         dtype = torch.float32
     return Precision(dtype)
+
+
+def prepare(model: Any, chosen: Precision, device: str) -> None:
+    """Quantise the weights, or lay them out as this processor reads them fastest; says in the log what was done."""
+    # Imported here: it compiles and measures, which a process that only chooses a precision need not pay for.
+    from bloomery.engines import linear
+
+    rank.current.report("preparing kernels")
+    if chosen.int8:
+        log.info("int8: %s", linear.quantize_(model))
+    elif device == "cpu":
+        log.info("linear layers: %s", linear.optimize_(model))

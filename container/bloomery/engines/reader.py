@@ -57,7 +57,7 @@ class CheckpointReader:
     def get(
         self, name: str, slices: Sequence[Range] | None = None, axis: int = 0, dtype: torch.dtype | None = None
     ) -> torch.Tensor:
-        """A new tensor: the whole one, or its ``slices`` along ``axis`` joined, as ``dtype`` (the file's by default)."""
+        """A new tensor: the whole one, or its ``slices`` along ``axis`` joined; ``dtype``: the file's by default."""
         shape = list(self.shape(name))
         if slices is not None:
             shape[axis] = sum(stop - start for start, stop in slices)
@@ -156,7 +156,7 @@ def open_tensors(file: Path) -> Any:
             return safe_open(file, framework="pt", device="cpu")
         return _TorchFile(load_pickle(file))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{file} is missing: the download is incomplete, or the index names it wrongly") from error
+        raise CheckpointError(f"{file} is missing: the download is incomplete, or the index is wrong") from error
     except Exception as error:
         raise CheckpointError(f"{file} cannot be read as a checkpoint: {error}") from error
 

@@ -1,0 +1,68 @@
+"""A transformers model in one process, on whatever devices it sees, placed by accelerate."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bloomery.engines import loading, models, precision
+from bloomery.engines.generation import TransformersEngine
+from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.processes import rank
+
+log = logging.getLogger(__name__)
+
+
+def load(
+    path: str | Path,
+    dtype: str = "auto",
+    device_map: str | dict[str, Any] | None = None,
+    max_tokens: int = 1024,
+    *,
+    trust_remote_code: bool = False,
+    tokenizer: str | Path | None = None,
+) -> TransformersEngine:
+    """Load the checkpoint in ``path``.
+
+    dtype: fp32, fp16, bf16, int8 (weight-only) or auto (what the checkpoint says).
+    device_map: accelerate's; by default "auto" where there is a GPU, else the CPU.
+    max_tokens: prompt and new tokens together.
+    """
+    path = Path(path)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = loading.read_config(path, trust_remote_code=trust_remote_code)
+    chosen = precision.choose(dtype, config, device)
+    limit = models.token_limit(config, max_tokens)
+    placement = device_map if device_map is not None else "auto" if device == "cuda" else None
+    rank.current.report("loading weights")
+    try:
+        model, found = models.auto_class(config).from_pretrained(
+            path,
+            config=config,
+            dtype=chosen.dtype,
+            device_map=placement,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+    except (ValueError, KeyError) as error:
+        raise UnsupportedModelError(f"{path}: transformers cannot load this model: {error}") from error
+    if found["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        some = ", ".join(sorted(found["missing_keys"])[:8])
+        raise CheckpointError(f"{path} lacks weights of this {type(model).__name__}: {some}")
+    model.eval()
+    model.requires_grad_(False)
+    precision.prepare(model, chosen, device)
+    rank.current.report("loading weights", 100.0)
+    return TransformersEngine(
+        name="accelerate",
+        model=model,
+        model_type=config.model_type,
+        tokenizer=models.load_tokenizer(Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code),
+        max_tokens=limit,
+    )
