@@ -17,7 +17,6 @@ class ServerSettings:
     port: int = 8080
     max_request_size: int = 64 * 2**20
     shutdown_grace: float = 25.0  # SageMaker sends SIGKILL 30 s after SIGTERM
-    allow_handler_override: bool = False
 
     @property
     def address(self) -> str:

@@ -142,13 +142,6 @@ SERVER = (
         "seconds that requests in flight get after SIGTERM (SageMaker kills after 30)",
         ("SERVING_SHUTDOWN_GRACE",),
     ),
-    Setting(
-        "allow_handler_override",
-        "allow_handler_override",
-        kinds.boolean,
-        "whether a request's header 'handler' may choose the function",
-        ("ALLOW_REQUEST_HANDLER_OVERRIDE",),
-    ),
 )
 
 # Variables that stand for an option of the handler.

@@ -1,0 +1,56 @@
+"""``bloomery serve``: settings, the port, then everything that takes time to import."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from bloomery import cli, settings
+from bloomery.http_api import listen
+
+
+def serve(source: str | None, host: str | None, port: int | None, options: list[str]) -> int:
+    """Serve until told to stop; the exit code."""
+    loaded = settings.load(source, options=options, host=host, port=port)
+    listener = listen.bind(loaded.server.host, loaded.server.port)
+    _configure_logging()
+    names = ", ".join(model.name for model in loaded.models)
+    _say(f"listening on {listen.url(listener)}; loading {names}")
+    for notice in loaded.notices:
+        logging.getLogger("bloomery.settings").warning("%s", notice)
+
+    import asyncio
+
+    import uvloop
+
+    from bloomery.http_api.server import Outcome, Server
+    from bloomery.serving.model import Model
+    from bloomery.workers.allocation import Allocator
+
+    async def run() -> Outcome:
+        allocator = Allocator()
+        models = [Model(each, allocator) for each in loaded.models]
+        return await Server(loaded, models, listener, _say, _report).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        outcome = runner.run(run())
+    return {
+        Outcome.STOPPED: cli.OK,
+        Outcome.FAILED: cli.MODEL_FAILED,
+        Outcome.INTERRUPTED: cli.INTERRUPTED,
+    }[outcome]
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _report(text: str) -> None:
+    """The one block that a user must not miss, on a line of its own among the log's."""
+    print(f"\n{text.strip()}\n", file=sys.stderr, flush=True)

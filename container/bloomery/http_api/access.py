@@ -1,0 +1,19 @@
+"""One log line per request: who asked for what, the status, bytes and milliseconds. Never a body."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger("bloomery.access")
+_SILENT = ("/ping",)  # health checks come every few seconds and would bury the rest
+
+
+def log(
+    remote: str | None, method: str, path: str, status: int | str, size: int, seconds: float, request_id: str
+) -> None:
+    """Write the line; ``status`` is "gone" when the client left before there was one."""
+    if path in _SILENT and status == 200:
+        return
+    shown = path.encode("unicode_escape").decode("ascii")  # a %0a in the path must not become a line of the log
+    milliseconds = seconds * 1000
+    logger.info("%s %s %s %s %d bytes %.1f ms %s", remote, method, shown, status, size, milliseconds, request_id)

@@ -1,0 +1,140 @@
+"""The application: its routes, and what happens around each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import hdrs, web
+
+from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
+from bloomery.http_api import access, health, models, response
+from bloomery.http_api.request import identify, model_name, read, refuse_too_large
+from bloomery.protocol.frames import Request
+from bloomery.serving.registry import Registry
+from bloomery.settings.server import ServerSettings
+
+logger = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+REQUEST_ID = web.RequestKey("request_id", str)
+_NO_SUCH_PATH = "Requested resource is not found, please refer to API document."
+
+
+def build(registry: Registry, settings: ServerSettings) -> web.Application:
+    """The application that serves the models of ``registry``."""
+    app = web.Application(middlewares=[_around], client_max_size=settings.max_request_size)
+    app.on_response_prepare.append(_finish_headers)
+    inference = _Inference(registry, settings)
+    expect = _expectation(settings.max_request_size)
+
+    def add(method: str, path: str, handler: Handler) -> None:
+        app.router.add_route(method, path, handler, expect_handler=expect)
+
+    add("*", "/ping", health.ping(registry))
+    # As in DJLServing, any method and any path below /invocations reach the model.
+    for path in ("/invocations", "/invocations/{rest:.*}"):
+        add("*", path, inference.invoke)
+    for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
+        add("*", path, inference.predict)
+    add("GET", "/models", models.listing(registry))
+    for path in ("/models/{model}", "/models/{model}/{version}"):
+        add("GET", path, models.description(registry))
+    return app
+
+
+class _Inference:
+    def __init__(self, registry: Registry, settings: ServerSettings) -> None:
+        self._registry, self._settings = registry, settings
+
+    async def invoke(self, http: web.Request) -> web.StreamResponse:
+        """The model that the request names, or the only one."""
+        question = await self._read(http)
+        name = model_name(http, question.content, question.properties)
+        return await self._submit(http, name, None, question)
+
+    async def predict(self, http: web.Request) -> web.StreamResponse:
+        """The model in the path."""
+        name, version = http.match_info["model"], http.match_info.get("version")
+        self._registry.get(name, version)  # unknown models are refused before the body is read
+        return await self._submit(http, name, version, await self._read(http))
+
+    async def _read(self, http: web.Request) -> Request:
+        return await read(http, http[REQUEST_ID], self._settings.max_request_size)
+
+    async def _submit(
+        self, http: web.Request, name: str | None, version: str | None, question: Request
+    ) -> web.StreamResponse:
+        model = self._registry.get(name, version)
+        # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
+        async with model.submit(question) as answer:
+            return await response.send(http, answer, model.settings.stream_idle_timeout)
+
+
+@web.middleware
+async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Request id, errors as documents, one log line."""
+    identifier = request[REQUEST_ID] = identify(request)
+    started = time.monotonic()
+    status: int | str = "gone"
+    size = 0
+    try:
+        answer = await _answered(request, handler)
+        status, size = answer.status, max(answer.body_length, _length(answer))
+        return answer
+    except ConnectionError:  # the client left while we wrote
+        raise asyncio.CancelledError from None
+    finally:
+        access.log(request.remote, request.method, request.path, status, size, time.monotonic() - started, identifier)
+
+
+def _length(answer: web.StreamResponse) -> int:
+    return len(answer.body) if isinstance(answer, web.Response) and isinstance(answer.body, (bytes, bytearray)) else 0
+
+
+async def _answered(http: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(http)
+    except RequestError as error:
+        return response.of_error(error)
+    except web.HTTPNotFound:
+        return response.of_error(NotFoundError(_NO_SUCH_PATH))
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        refusal = response.of_error(MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"))
+        refusal.headers[hdrs.ALLOW] = allowed
+        return refusal
+    except web.HTTPException as error:
+        wrapped = RequestError(error.text or error.reason)
+        wrapped.status, wrapped.type_name = error.status, type(error).__name__
+        return response.of_error(wrapped)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        logger.exception("a request failed inside the server")
+        return response.of_error(RequestError(f"the server failed to answer: {type(error).__name__}: {error}"))
+
+
+async def _finish_headers(http: web.Request, answer: web.StreamResponse) -> None:
+    """The last touch before any response leaves."""
+    answer.headers["x-request-id"] = http.get(REQUEST_ID) or identify(http)
+    answer.headers[hdrs.SERVER] = "bloomery"
+    answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache, no-store, must-revalidate, private")
+    if answer.get(response.NO_CONTENT_TYPE):
+        # The handler set none, so there is none, as in DJLServing; aiohttp would say application/octet-stream.
+        answer.headers.popall(hdrs.CONTENT_TYPE, None)
+
+
+def _expectation(limit: int) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+    async def expect(http: web.Request) -> web.StreamResponse | None:
+        """``Expect: 100-continue`` (curl sends it with large bodies): refuse before the client sends any of it."""
+        try:
+            refuse_too_large(http.content_length, limit)
+        except PayloadTooLargeError as error:
+            return response.of_error(error)
+        if http.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and http.transport is not None:
+            http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    return expect

@@ -1,0 +1,42 @@
+"""/ping: whether requests can be answered, and what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from bloomery.http_api import response
+from bloomery.serving.model import Model
+from bloomery.serving.registry import Registry
+
+
+def ping(registry: Registry) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """200 while every required model can answer; else 503 with the state of each."""
+
+    async def handle(_: web.Request) -> web.Response:
+        states = {model.name: state_of(model) for model in registry.models()}
+        healthy = registry.healthy()
+        answer = response.document(states, 200 if healthy else 503)
+        if not healthy:
+            answer.headers["Retry-After"] = "2"
+        return answer
+
+    return handle
+
+
+def state_of(model: Model) -> dict[str, object]:
+    """One model's state. ``status`` is DJLServing's word."""
+    status = model.status()
+    if status.state == "ready":
+        return {"status": "Healthy"}
+    state: dict[str, object] = {
+        "status": "Failed" if status.state == "failed" else "Unhealthy",
+        "state": status.state,
+        "phase": status.phase,
+        "percent": round(status.percent, 1),
+        "elapsed": round(status.elapsed, 1),
+    }
+    if status.message:
+        state["message"] = status.message
+    return state

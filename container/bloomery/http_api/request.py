@@ -1,0 +1,124 @@
+"""An HTTP request as the worker protocol's Request."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from aiohttp import BodyPartReader, web
+
+from bloomery.errors import BadRequestError, PayloadTooLargeError
+from bloomery.protocol import private
+from bloomery.protocol.frames import ContentPart, Request
+
+CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+# Properties by which server and worker understand each other: a client that sends such a header would be believed.
+_RESERVED = frozenset(
+    [
+        "batch_size",
+        "device_id",
+        "model_dir",
+        "tensor_parallel_degree",
+        "pipeline_parallel_degree",
+        "cluster_size",
+        "requestid",
+        "request_tracking_id",
+        "reset_rollingbatch",
+    ]
+)
+_DECODED = frozenset(("gzip", "deflate", "br", "zstd"))
+
+
+def identify(request: web.Request) -> str:
+    """The client's x-request-id when it is short and printable, else a new one."""
+    stated = request.headers.get("x-request-id", "")
+    return stated if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable() else str(uuid.uuid4())
+
+
+async def read(request: web.Request, identifier: str, limit: int) -> Request:
+    """Properties and content parts. Parts of the query come after the body's, so that ``?data=`` cannot hide it."""
+    refuse_too_large(request.content_length, limit)
+    properties = _properties(request)
+    properties["requestId"] = identifier
+    content = await _body(request, limit)
+    content += [(key, value.encode("utf-8", "replace")) for key, value in request.query.items()]
+    return Request(properties, content)
+
+
+def refuse_too_large(size: int | None, limit: int) -> None:
+    """Refuse a body by the length it announces, before any of it is read."""
+    if size is not None and size > limit:
+        raise PayloadTooLargeError(
+            f"the request's body has {size} bytes; this server takes {limit} at most (SERVING_MAX_REQUEST_SIZE)"
+        )
+
+
+def _properties(request: web.Request) -> dict[str, str]:
+    """Headers under the names the client gave them; of a repeated one the last wins, as in DJLServing."""
+    by_lower: dict[str, tuple[str, str]] = {}
+    for raw_name, raw_value in request.raw_headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        if name.lower() == CUSTOM_ATTRIBUTES:
+            pairs = [part.partition("=") for part in value.split(";")]
+            by_lower.update({key.strip().lower(): (key.strip(), text.strip()) for key, equals, text in pairs if equals})
+        else:
+            by_lower[name.lower()] = (name, value)
+    if "handler" in by_lower:  # it would choose which function of the handler runs
+        raise BadRequestError("The handler can't be overridden in a request")
+    if by_lower.get("content-encoding", ("", ""))[1].strip().lower() in _DECODED:
+        del by_lower["content-encoding"]  # aiohttp has unpacked the body
+        by_lower.pop("content-length", None)
+    return {
+        name: value
+        for lower, (name, value) in by_lower.items()
+        if name and lower not in _RESERVED and not lower.startswith(private.PREFIX)
+    }
+
+
+async def _body(request: web.Request, limit: int) -> list[ContentPart]:
+    kind = request.content_type.lower()
+    if kind == "multipart/form-data":
+        return await _multipart(request, limit) or [("data", b"")]
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise PayloadTooLargeError(
+            f"the request's body has more than the {limit} bytes that this server takes (SERVING_MAX_REQUEST_SIZE)"
+        ) from error
+    if kind == "application/x-www-form-urlencoded" and body:
+        try:
+            fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="surrogateescape")
+        except ValueError as error:
+            raise BadRequestError(f"the body is not application/x-www-form-urlencoded: {error}") from error
+        return [(key, value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
+    return [("data", body)]
+
+
+async def _multipart(request: web.Request, limit: int) -> list[ContentPart]:
+    parts: list[ContentPart] = []
+    total = 0
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader):
+                raise BadRequestError("a multipart body inside a multipart body is not read")
+            data = bytearray()
+            while piece := await part.read_chunk(2**16):
+                total += len(piece)
+                refuse_too_large(total, limit)
+                data += piece
+            parts.append((part.name or "data", bytes(part.decode(bytes(data)))))
+    except (ValueError, AssertionError) as error:
+        raise BadRequestError(f"the body is not multipart/form-data: {error}") from error
+    return parts
+
+
+def model_name(request: web.Request, content: list[ContentPart], properties: Mapping[str, str]) -> str | None:
+    """The model an /invocations request asks for: by query, header or content part, in that order."""
+    stated = request.query.get("model_name")
+    if not stated:
+        stated = next((value for key, value in properties.items() if key.lower() == "model_name"), None)
+    if not stated:
+        part = next((data for key, data in content if key == "model_name"), None)
+        stated = part.decode("utf-8", "replace") if part else None
+    return stated or None

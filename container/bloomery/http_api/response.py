@@ -1,0 +1,101 @@
+"""A worker's Answer as an HTTP response, complete or streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+from aiohttp import hdrs, web
+
+from bloomery.errors import RequestError, ServiceUnavailableError, StreamError
+from bloomery.http_api import sanitise
+from bloomery.workers.answer import Answer
+
+logger = logging.getLogger(__name__)
+# How long the last record of a broken stream may take to leave; a client that does not read does without it.
+_LAST_WORD = 2.0
+_RETRY_AFTER = "2"  # seconds
+NO_CONTENT_TYPE = "bloomery.no_content_type"
+
+
+def of_error(error: RequestError) -> web.Response:
+    """DJLServing's error document, with Retry-After where trying again is worth it."""
+    headers = {"Retry-After": _RETRY_AFTER} if isinstance(error, ServiceUnavailableError) else {}
+    body = sanitise.error_body(error.status, error.type_name, str(error))
+    return web.Response(status=error.status, body=body, content_type="application/json", headers=headers)
+
+
+def document(content: object, status: int = 200) -> web.Response:
+    """A JSON document of our own, written the way DJLServing writes them."""
+    body = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return web.Response(status=status, body=body, content_type="application/json")
+
+
+async def send(request: web.Request, answer: Answer, write_timeout: float) -> web.StreamResponse:
+    """Send ``answer``. A stream has left when this returns; a complete answer is returned for aiohttp to send."""
+    head = sanitise.head(answer.code, answer.message, answer.properties)
+    if head.dropped:
+        logger.warning("headers that HTTP cannot carry were left out of the answer: %s", ", ".join(head.dropped))
+    if answer.stream is None or head.explanation is not None or not head.has_body:
+        return _complete(answer, head)
+    return await _stream(request, answer, head, write_timeout)
+
+
+def _complete(answer: Answer, head: sanitise.Head) -> web.Response:
+    body: bytes | None = None
+    if head.explanation is not None:
+        body = head.explanation
+    elif head.has_body:
+        content = bytes(answer.content[0][1]) if answer.content else None
+        body = sanitise.completed_body(head.status, answer.message, content)
+        if content is None and body is not None:
+            head.headers.append((hdrs.CONTENT_TYPE, "application/json"))
+    response = web.Response(status=head.status, reason=head.reason, body=body)
+    _fill_headers(response, head)
+    return response
+
+
+def _fill_headers(response: web.StreamResponse, head: sanitise.Head) -> None:
+    for name, value in head.headers:
+        response.headers[name] = value
+    response[NO_CONTENT_TYPE] = hdrs.CONTENT_TYPE not in response.headers
+
+
+async def _stream(
+    request: web.Request, answer: Answer, head: sanitise.Head, write_timeout: float
+) -> web.StreamResponse:
+    assert answer.stream is not None
+    response = web.StreamResponse(status=head.status, reason=head.reason)
+    _fill_headers(response, head)
+    await response.prepare(request)
+    content_type = response.headers.get(hdrs.CONTENT_TYPE, "")
+    after_newline = True
+    try:
+        async for piece in answer.stream:
+            if piece:
+                async with asyncio.timeout(write_timeout):
+                    await response.write(piece)
+                after_newline = piece.endswith(b"\n")
+        await response.write_eof()
+    except StreamError as error:
+        logger.warning("a stream broke off: %s", error)
+        await _abort(request, response, sanitise.stream_failure(content_type, error.status, str(error), after_newline))
+    except TimeoutError:
+        logger.warning("a client took nothing of its stream for %g s; its connection is closed", write_timeout)
+        await _abort(request, response, None)
+    return response
+
+
+async def _abort(request: web.Request, response: web.StreamResponse, record: bytes | None) -> None:
+    """End a stream so that the client notices: the connection closes without the last, empty chunk."""
+    transport = request.transport
+    try:
+        if record is not None:
+            async with asyncio.timeout(_LAST_WORD):
+                await response.write(record)
+    except (TimeoutError, ConnectionError):
+        record = None
+    if transport is not None:
+        # close() still sends what is buffered; abort() would lose the record on its way.
+        transport.close() if record is not None else transport.abort()
