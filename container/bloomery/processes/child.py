@@ -58,6 +58,12 @@ class Child:
         """None while it runs; negative for a signal."""
         return self.exited.result() if self.exited.done() else None
 
+    def last_lines(self, count: int) -> list[str]:
+        """The last lines of its output, including those that still wait in the pipe."""
+        while not self.exited.done() and self._read():
+            pass
+        return self.tail.last(count)
+
     def signal_group(self, number: int) -> None:
         """Signal the child and everything it started in its session."""
         if self.exited.done():

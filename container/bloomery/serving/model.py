@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -52,6 +53,7 @@ class Model:
         self._stopping = False
         self._failing: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to load; returns at once. ``status`` and ``loaded`` tell how it goes."""
@@ -68,8 +70,11 @@ class Model:
     async def stop(self, grace: float) -> None:
         """Refuse new requests, let the running ones finish for ``grace`` seconds, then end every process."""
         self._stopping = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle()
         self._queue.refuse_all(ServiceUnavailableError(f"model {self.name!r} is shutting down"))
-        await asyncio.gather(*(group.stop(grace) for group in self._groups))
+        await asyncio.gather(*(group.stop() for group in self._groups))
         if self._failing is not None:
             await self._failing
         self._allocator.announce(-self._announced)
@@ -125,6 +130,7 @@ class Model:
         if failed and self.error is None and (not self._loaded_at or len(failed) == len(self._groups)):
             self._fail(failed[0])
         self._queue.match()
+        self._changed.set()
 
     def _fail(self, group: Group) -> None:
         self.error = group.error
@@ -136,4 +142,10 @@ class Model:
             self.on_failure(self, self.error)
 
     async def _stop_groups(self) -> None:
-        await asyncio.gather(*(group.stop(0) for group in self._groups if group.error is None))
+        await asyncio.gather(*(group.stop() for group in self._groups if group.error is None))
+
+    async def _idle(self) -> None:
+        """Wait until no request is queued or held, unless nobody is left to serve it."""
+        while self.error is None and not (self._queue.empty and not any(group.busy for group in self._groups)):
+            self._changed.clear()
+            await self._changed.wait()

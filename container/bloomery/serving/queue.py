@@ -25,6 +25,11 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def empty(self) -> bool:
+        """Whether nobody waits, and nobody has been promised room and has not used it yet."""
+        return not self._waiting and not self._promised.total()
+
     async def group(self) -> Group:
         """Wait for a group with room; the caller must submit to it before it lets anything else run."""
         if not self._waiting and (free := self._free()) is not None:
@@ -85,8 +90,6 @@ class Queue:
                 asyncio.get_running_loop().call_soon(self.match)
 
     def _why(self) -> str:
-        states = "; ".join(
-            f"group {status.index} is {status.state}" + (f" ({status.message})" if status.message else "")
-            for status in (group.status() for group in self._groups)
-        )
-        return f"no worker group of model {self._model!r} was able to serve for {self._patience:g} s: {states}"
+        statuses = [group.status() for group in self._groups]
+        states = "; ".join(f"group {each.index} is {each.state}: {each.message or each.phase}" for each in statuses)
+        return f"no worker group of model {self._model!r} was able to serve for {self._patience:g} s; {states}"

@@ -80,6 +80,11 @@ class Group:
             return 0
         return self._ranks.capacity - len(self._jobs)
 
+    @property
+    def busy(self) -> bool:
+        """Whether it holds a request."""
+        return bool(self._jobs)
+
     def status(self) -> GroupStatus:
         """Of this moment."""
         slowest = self._ranks.supervisor.slowest() if self._ranks else None
@@ -122,10 +127,8 @@ class Group:
         del self._jobs[job]
         self._on_change()
 
-    async def stop(self, grace: float) -> None:
-        """Let the ranks finish what they hold, for at most ``grace`` seconds; then end them."""
-        if self._jobs and grace > 0:
-            await asyncio.wait(set(self._jobs.values()), timeout=grace)
+    async def stop(self) -> None:
+        """End the ranks; a request that they hold gets its error."""
         if self._owner is not None:
             self._owner.cancel()
             await asyncio.gather(self._owner, return_exceptions=True)
@@ -137,6 +140,10 @@ class Group:
                 cause = await self._launch_and_watch()
             except BloomeryError as error:
                 self._fail(error)
+                return
+            except Exception as error:
+                logger.exception("[%s/%d] supervision failed", self.settings.name, self.index)
+                self._fail(WorkerError(f"supervision failed: {error!r}"))
                 return
             self._restarts += 1
             if not isinstance(cause, RestartRequestedError):

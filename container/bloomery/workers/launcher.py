@@ -89,7 +89,7 @@ class LocalRank:
         return process_state(self.pid)
 
     def last_lines(self, count: int) -> list[str]:
-        return self._child.tail.last(count)
+        return self._child.last_lines(count)
 
     def exit_in_words(self) -> str:
         return f"{self.name} {exit_in_words(self.exited.result())}"

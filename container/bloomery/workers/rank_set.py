@@ -67,8 +67,7 @@ class RankSet:
             raise WorkerError(f"loading took longer than model_loading_timeout={timeout:g} s\n{waiting}") from None
 
     async def _load(self) -> None:
-        await asyncio.gather(*(handle.started.wait() for handle in self.handles))
-        self._connections = [await Connection.open(handle.address, handle.rank) for handle in self.handles]
+        self._connections += await asyncio.gather(*(_connect(handle) for handle in self.handles))
         request = encode_request(Request({"handler": self._settings.handler} | self._settings.properties))
         # The first rank that fails ends the wait, because its peers may be waiting for it in a collective.
         await until_first_failure(
@@ -140,7 +139,8 @@ class RankSet:
     async def _unless_broken(self, work: Coroutine[Any, Any, Result]) -> Result:
         task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({task, self.broken}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {task, self.broken}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise self.broken.result()
             return task.result()
@@ -157,6 +157,12 @@ class RankSet:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._break(error if isinstance(error, WorkerError) else WorkerError(f"supervision failed: {error!r}"))
+
+
+async def _connect(handle: RankHandle) -> Connection:
+    # Each as soon as it listens: a worker gives up when nobody has connected for 30 s.
+    await handle.started.wait()
+    return await Connection.open(handle.address, handle.rank)
 
 
 async def _drain(connection: Connection) -> str:

@@ -9,20 +9,14 @@ from bloomery.settings.model import ModelSettings
 from bloomery.workers.supervision import LostRankError
 
 _WIDTH = 78
-_HINTS = (
-    (
-        r"SIGKILL",
-        "most likely the kernel's out-of-memory killer (see dmesg): use a smaller model or data type, "
-        "more memory, or a higher option.tensor_parallel_degree",
-    ),
-    (r"ModuleNotFoundError|No module named", "add the missing package to requirements.txt in the model directory"),
-    (
-        r"\b507\b|[Oo]ut of memory|MemoryError|can't allocate memory",
-        "the model does not fit: use a smaller data type or a higher option.tensor_parallel_degree",
-    ),
-    (r"model_loading_timeout", "if it was still making progress, raise option.model_loading_timeout (seconds)"),
-    (r"cannot run|No such file", "check the path above"),
-)
+_MEMORY = "use a smaller model or data type, more memory, or a higher option.tensor_parallel_degree"
+_HINTS = {
+    r"SIGKILL": f"most likely the kernel's out-of-memory killer (see dmesg): {_MEMORY}",
+    r"ModuleNotFoundError|No module named": "add the missing package to requirements.txt in the model directory",
+    r"(?i)out of memory|MemoryError|can't allocate memory": f"the model does not fit: {_MEMORY}",
+    r"model_loading_timeout": "if it was still making progress, raise option.model_loading_timeout (in seconds)",
+}
+_OTHERWISE = "correct the handler or the setting that the message names, and start again"
 
 
 def load_report(settings: ModelSettings, group: int, error: BloomeryError) -> str:
@@ -49,7 +43,4 @@ def load_report(settings: ModelSettings, group: int, error: BloomeryError) -> st
 
 
 def _hint(reason: str) -> str:
-    return next(
-        (hint for pattern, hint in _HINTS if re.search(pattern, reason)),
-        "correct what the handler or the settings above are told to do, and start again",
-    )
+    return next((hint for pattern, hint in _HINTS.items() if re.search(pattern, reason)), _OTHERWISE)

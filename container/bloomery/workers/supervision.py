@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from bloomery.errors import ProtocolError, WorkerError
 from bloomery.processes.control import ControlClient
@@ -15,6 +16,7 @@ from bloomery.workers.limits import Limits
 
 STATE_WORDS = {"T": "is stopped (process state T)", "Z": "is a zombie (process state Z)"}
 REPORTED_LINES = 5
+TOLERATED_GARBAGE = 3  # a rank that is just exiting also cuts an answer short; its exit is the better news
 
 
 class LostRankError(WorkerError):
@@ -43,7 +45,7 @@ class Supervisor:
         self.statuses: dict[int, Status] = {}
         self.progress_at = time.monotonic()  # when a rank last counted a step within a request or a load
         for handle in handles:
-            handle.exited.add_done_callback(lambda _future, handle=handle: self._on_exit(handle))
+            handle.exited.add_done_callback(partial(self._on_exit, handle))
 
     def _client(self, handle: RankHandle) -> ControlClient:
         return ControlClient(str(handle.control_address), timeout=self._limits.silence)
@@ -93,7 +95,7 @@ class Supervisor:
             for client in clients:
                 await client.close()
 
-    def _on_exit(self, handle: RankHandle) -> None:
+    def _on_exit(self, handle: RankHandle, _exited: asyncio.Future[int]) -> None:
         self._lost(LostRankError(handle.exit_in_words(), handle))
 
     async def _watch_states(self) -> None:
@@ -109,18 +111,20 @@ class Supervisor:
 
     async def _ping(self, handle: RankHandle, client: ControlClient) -> None:
         heard_at = time.monotonic()
+        garbled = 0
         while True:
             try:
                 status = await client.ping()
             except WorkerError as error:
-                if isinstance(error.__cause__, ProtocolError | ValueError):
+                garbled = garbled + 1 if isinstance(error.__cause__, ProtocolError | ValueError) else 0
+                if garbled == TOLERATED_GARBAGE:
                     self._lost(LostRankError(f"{handle.name} answers garbage on its control socket: {error}", handle))
                 elif handle.started.is_set() and time.monotonic() - heard_at >= self._limits.silence:
                     reason = f"{handle.name} has not answered its control socket for {self._limits.silence:g} s"
                     self._lost(LostRankError(reason, handle))
                 await asyncio.sleep(min(0.1, self._limits.ping_interval))  # it may only now be making its socket
                 continue
-            heard_at = time.monotonic()
+            heard_at, garbled = time.monotonic(), 0
             self._note(handle.rank, status)
             await asyncio.sleep(self._limits.ping_interval)
 
