@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import re
 import tempfile
@@ -20,11 +19,10 @@ from urllib.parse import unquote, urlsplit
 
 from bloomery.checkpoints import hub, s3
 from bloomery.errors import CheckpointError
-from bloomery.processes.rank import current
-
-log = logging.getLogger(__name__)
+from bloomery.processes import rank
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK_POLL_SECONDS = 0.2
 
 
@@ -51,6 +49,8 @@ def fetch(
     asked = repr((text.rstrip("/"), revision, sorted(allow_patterns or ())))
     target = parent / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
     with _locked(target):
+        if directory is None:
+            _check_owner(target)
         if text.startswith("s3://"):
             s3.fetch(text, target, allow_patterns)
         else:
@@ -88,12 +88,20 @@ def _checked(path: Path, uri: str) -> Path:
     return path
 
 
+def _check_owner(target: Path) -> None:
+    """Names in the temporary directory can be guessed: what another user put there is not what was asked for."""
+    if target.is_symlink() or (target.exists() and target.stat().st_uid != os.geteuid()):
+        raise CheckpointError(
+            f"{target} belongs to somebody else: remove it, or set TMPDIR to a directory of your own."
+        )
+
+
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Hold the lock of ``target``. The kernel frees it when its holder dies, so a killed fetch blocks nobody."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(target.with_name(target.name + ".lock"), _LOCK_FLAGS, 0o600)
     except OSError as error:
         raise CheckpointError(
             f"{target.parent} cannot be written ({error.strerror}): set TMPDIR to a directory with room."
@@ -104,7 +112,7 @@ def _locked(target: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                current.report("waiting for another process to fetch the checkpoint")
+                rank.current.report("waiting for another process to fetch the checkpoint")
                 time.sleep(_LOCK_POLL_SECONDS)
         yield
     finally:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bloomery.checkpoints.choice import wanted_files
+from bloomery.checkpoints.progress import PHASE, check_room, watching
 from bloomery.errors import CheckpointError
-from bloomery.processes.rank import current
+from bloomery.processes import rank
 
 log = logging.getLogger(__name__)
 
@@ -21,28 +22,19 @@ def fetch(
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    current.report("fetching checkpoint")
+    rank.current.report(PHASE)
     token = os.environ.get("HF_TOKEN")
     try:
-        info = HfApi().model_info(model_id, revision=revision, token=token)
-        names = [file.rfilename for file in info.siblings or ()]
+        info = HfApi().model_info(model_id, revision=revision, token=token, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        wanted = wanted_files(sizes, allow_patterns)
+        missing = sum(sizes[name] for name in wanted if not (target / name).exists())
+        check_room(model_id, target, missing)
         log.info("fetching %s at %s from the hub into %s", model_id, info.sha, target)
-        snapshot_download(
-            model_id,
-            revision=info.sha,
-            local_dir=target,
-            token=token,
-            allow_patterns=wanted_files(names, allow_patterns),
-        )
+        with watching(model_id, target, missing):
+            snapshot_download(model_id, revision=info.sha, local_dir=target, token=token, allow_patterns=wanted)
     except GatedRepoError as error:
         raise CheckpointError(
             f"{model_id} is gated: accept its licence on the hub, then set HF_TOKEN to a token of that account."
@@ -54,7 +46,9 @@ def fetch(
         ) from error
     except RevisionNotFoundError as error:
         raise CheckpointError(f"{model_id} has no revision {revision!r} on the hub.") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # which library's errors tell of a network depends on huggingface_hub's version
         raise CheckpointError(
             f"{model_id} is not a directory here (looked in {Path.cwd()}) and could not be fetched from the hub "
             f"({type(error).__name__}: {error}): check the name and the network, or give a directory."

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -20,18 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.checkpoints.choice import wanted_files
+from bloomery.checkpoints.progress import Progress, check_room
 from bloomery.errors import CheckpointError
-from bloomery.processes.rank import current
 
 log = logging.getLogger(__name__)
 
 MANIFEST = ".fetched.json"
-PHASE = "fetching checkpoint"
 _THREADS = 8
 _ATTEMPTS = 5
 _CHUNK = 1 << 20
-_LOG_SECONDS = 5.0
-_DISK_RESERVE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ def fetch(uri: str, target: Path, allow_patterns: Sequence[str] | None = None) -
         if not missing:
             log.info("%s: already in %s", uri, target)
             return
-        _check_room(uri, target, sum(item.size for item in missing))
+        check_room(uri, target, sum(item.size for item in missing))
         _download(client, bucket, uri, target, objects, missing)
     except (ClientError, BotoCoreError) as error:
         raise _explained(error, uri) from error
@@ -70,7 +65,8 @@ def _client() -> Any:
     from botocore.config import Config
 
     retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
-    return boto3.client("s3", config=Config(retries=retries, max_pool_connections=_THREADS))
+    # A session of its own: boto3's shared one keeps credentials for as long as the process lives.
+    return boto3.session.Session().client("s3", config=Config(retries=retries, max_pool_connections=_THREADS))
 
 
 def _listing(client: Any, uri: str, bucket: str, prefix: str, allow_patterns: Sequence[str] | None) -> list[_Object]:
@@ -124,54 +120,11 @@ def _write_manifest(target: Path, noted: dict[str, str]) -> None:
     temporary.replace(target / MANIFEST)
 
 
-def _check_room(uri: str, target: Path, needed: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if free < needed + _DISK_RESERVE:
-        raise CheckpointError(
-            f"{uri} needs {_megabytes(needed)} in {target.parent}, where {_megabytes(free)} are free: set TMPDIR to a "
-            "directory on a larger volume (on SageMaker: VolumeSizeInGB)."
-        )
-
-
-class _Progress:
-    """Bytes that have come, counted by the download threads and reported by the one that waits for them."""
-
-    def __init__(self, uri: str, total: int) -> None:
-        self._uri, self._total, self._done = uri, total, 0
-        self._lock = threading.Lock()
-        self._start = self._logged = time.monotonic()
-        self.cancelled = threading.Event()
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-
-    def report(self, last: bool = False) -> None:
-        with self._lock:
-            done = self._done
-        current.report(PHASE, 100.0 * done / self._total if self._total else 100.0)
-        now = time.monotonic()
-        if not last and now - self._logged < _LOG_SECONDS:
-            return
-        self._logged = now
-        rate = done / max(now - self._start, 1e-3)
-        left = f"{(self._total - done) / rate:.0f} s left" if rate else "time left unknown"
-        log.info(
-            "%s %s: %s of %s, %s/s, %s",
-            PHASE,
-            self._uri,
-            _megabytes(done),
-            _megabytes(self._total),
-            _megabytes(rate),
-            left,
-        )
-
-
 def _download(client: Any, bucket: str, uri: str, target: Path, objects: list[_Object], missing: list[_Object]) -> None:
     """Fetch ``missing``, noting every file in the manifest as it is complete."""
     wanted = {item.name: item.etag for item in objects}
     noted = {name: etag for name, etag in _read_manifest(target).items() if wanted.get(name) == etag}
-    progress = _Progress(uri, sum(item.size for item in missing))
+    progress = Progress(uri, sum(item.size for item in missing))
     target.mkdir(exist_ok=True)
     with _pool(progress) as pool:
         running = {pool.submit(_download_one, client, bucket, item, target, progress): item for item in missing}
@@ -188,7 +141,7 @@ def _download(client: Any, bucket: str, uri: str, target: Path, objects: list[_O
 
 
 @contextmanager
-def _pool(progress: _Progress) -> Iterator[ThreadPoolExecutor]:
+def _pool(progress: Progress) -> Iterator[ThreadPoolExecutor]:
     """Threads that stop within one chunk when one of them fails, so that an error does not wait for 300 GB."""
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
     try:
@@ -198,9 +151,9 @@ def _pool(progress: _Progress) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _download_one(client: Any, bucket: str, item: _Object, target: Path, progress: _Progress) -> None:
+def _download_one(client: Any, bucket: str, item: _Object, target: Path, progress: Progress) -> None:
     """One object to one file. A broken connection goes on where it broke, as long as the object is the same."""
-    from botocore.exceptions import HTTPClientError, ResponseStreamingError
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
 
     path = target / item.name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +170,7 @@ def _download_one(client: Any, bucket: str, item: _Object, target: Path, progres
                     position += len(chunk)
                     progress.add(len(chunk))
                 break
-            except (HTTPClientError, ResponseStreamingError):
+            except (HTTPClientError, IncompleteReadError):
                 if attempt == _ATTEMPTS:
                     raise
                 time.sleep(0.1 * 2**attempt)
@@ -252,7 +205,3 @@ def _explained(error: Exception, uri: str) -> CheckpointError:
         "ParamValidationError": "the name is not valid: write s3://bucket/prefix",
     }.get(code)
     return CheckpointError(f"{uri} could not be fetched: {remedy or 'S3 answered ' + code} ({error}).")
-
-
-def _megabytes(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
