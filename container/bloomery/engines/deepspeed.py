@@ -161,6 +161,8 @@ def _load_sharded(
             injection_policy=classes,
             tensor_parallel={"tp_size": ranks},
         ).module
+    if config.model_type == "bloom" and ranks > 1:
+        module.transformer.register_forward_pre_hook(_give_mask, with_kwargs=True)
     heads = Heads.of(config.to_dict()) if ranks > 1 else Heads(1, 1)
 
     def part(name: str) -> Split:
@@ -170,6 +172,17 @@ def _load_sharded(
 
     loading.fill(module, meta, reader, part)
     return module
+
+
+def _give_mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """generate() drops a mask that hides nothing, and BLOOM then makes its linear biases for all heads of the model,
+    past the function that DeepSpeed replaced in order to cut them to this rank's (transformers 5.23)."""
+    ids = args[0] if args else kwargs.get("input_ids")
+    if kwargs.get("attention_mask") is None and ids is not None:
+        cache = kwargs.get("past_key_values")
+        tokens = ids.shape[1] + (cache.get_seq_length() if cache is not None else 0)
+        kwargs["attention_mask"] = torch.ones(len(ids), tokens, dtype=torch.int64, device=ids.device)
+    return args, kwargs
 
 
 def _policy_classes(model: nn.Module, policy: InjectionPolicy | None) -> dict[type[nn.Module], tuple[str, ...]] | None:
