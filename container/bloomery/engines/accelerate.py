@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bloomery.engines import loading, models, precision
+from bloomery.engines import loading, memory, models, precision
 from bloomery.engines.generation import TransformersEngine
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
@@ -57,7 +57,8 @@ def load(
         raise CheckpointError(f"{path} lacks weights of this {type(model).__name__}: {some}")
     model.eval()
     model.requires_grad_(False)
-    precision.prepare(model, chosen, device)
+    with memory.returned_when_freed():
+        precision.prepare(model, chosen, device)
     rank.current.report("loading weights", 100.0)
     return TransformersEngine(
         name="accelerate",

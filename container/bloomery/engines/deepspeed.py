@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from bloomery.engines import loading, models, precision
+from bloomery.engines import loading, memory, models, precision
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.reader import CheckpointReader
@@ -62,13 +62,13 @@ def load(
     rank.current.report("building model")
     auto_class = models.auto_class(config)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
-    with loading.reading(path, meta.rename) as reader:
+    with memory.returned_when_freed(), loading.reading(path, meta.rename) as reader:
         if inject:
             model = _load_injected(meta, reader, chosen.dtype, ranks, limit)
         else:
             model = _load_sharded(meta, reader, config, chosen.dtype, ranks, injection_policy)
+        precision.prepare(model, chosen, _device())
     models.give_generation_config(model, path)
-    precision.prepare(model, chosen, _device())
     before = getattr(model, "reset_cache", None) if inject else None
     return TransformersEngine(
         name="deepspeed",
