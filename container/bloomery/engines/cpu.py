@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import platform
 from pathlib import Path
 
@@ -40,8 +39,3 @@ def has_fast_bf16() -> bool:
 def has_fast_int8_weights() -> bool:
     """Whether torch's weight-only int8 product is vectorised here (AVX2, AVX-512, NEON) rather than scalar code."""
     return has_avx2() or platform.machine() in ("aarch64", "arm64")
-
-
-def usable_cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -231,6 +231,8 @@ def _sharded(name: str, parent: nn.Module, attribute: str, layer: Any) -> _Found
     layers = sys.modules.get("deepspeed.module_inject.layers")
     if layers is None or not isinstance(layer, layers.TensorParallel_Layer) or layer.weight.dim() != 2:
         return None
+    if not layer.weight.numel():
+        return None  # a narrow model's head is cut in grains, and some ranks get none of it
     forward: Callable[..., Any] = type(layer).forward
     group = layer.mp_group if _spans_ranks(layer.mp_group) else None
     if forward is layers.LinearAllreduce.forward:
