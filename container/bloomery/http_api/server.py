@@ -19,7 +19,7 @@ from bloomery.serving.registry import Registry
 from bloomery.settings import Settings
 
 logger = logging.getLogger(__name__)
-_AFTER_FAILURE = 2.0  # seconds for requests in flight once a required model has failed
+_LAST_WORDS = 1.0  # seconds for the answers to requests that the end of their model has cut short
 _KEEPALIVE = 75.0
 
 
@@ -43,6 +43,7 @@ class Server:
         report: Callable[[str], None],
     ) -> None:
         self._settings, self._listener, self._say, self._report = settings, listener, say, report
+        self._grace = settings.server.shutdown_grace
         self._started = time.monotonic()
         self._signals = 0
         self._first = asyncio.Event()
@@ -62,7 +63,7 @@ class Server:
             app.build(self._registry, self._settings.server),
             handler_cancellation=True,
             access_log=None,
-            shutdown_timeout=self._settings.server.shutdown_grace,
+            shutdown_timeout=self._grace + _LAST_WORDS,
             keepalive_timeout=_KEEPALIVE,
         )
         await runner.setup()
@@ -77,8 +78,7 @@ class Server:
     def _signalled(self) -> None:
         self._signals += 1
         if self._signals == 1:
-            grace = self._settings.server.shutdown_grace
-            self._say(f"stopping: requests in flight get {grace:g} s; a second signal ends them at once")
+            self._say(f"stopping: requests in flight get {self._grace:g} s; a second signal ends them at once")
         else:
             self._second.set()
         self._first.set()
@@ -96,26 +96,25 @@ class Server:
         self._say(f"ready: model {model.name} on {listen.url(self._listener)} ({elapsed:.1f} s)")
 
     async def _end(self, runner: web.AppRunner) -> Outcome:
-        failure = self._failure
-        if failure is not None:
-            self._report(failure.report)
-            runner._shutdown_timeout = _AFTER_FAILURE
-        drain = asyncio.create_task(self._drain(runner))
+        if self._failure is not None:
+            self._report(self._failure.report)
+        drain = asyncio.create_task(self._drain(runner, 0 if self._failure else self._grace))
         second = asyncio.create_task(self._second.wait())
         await asyncio.wait((drain, second), return_when=asyncio.FIRST_COMPLETED)
-        interrupted = not drain.done()
-        if interrupted:
+        second.cancel()
+        if not drain.done():
             drain.cancel()
             await asyncio.gather(drain, return_exceptions=True)
             await self._registry.stop(0)
-        else:
-            drain.result()
-        second.cancel()
-        if failure is not None:
-            return Outcome.FAILED
-        return Outcome.INTERRUPTED if interrupted else Outcome.STOPPED
+            return Outcome.INTERRUPTED
+        drain.result()
+        return Outcome.FAILED if self._failure else Outcome.STOPPED
 
-    async def _drain(self, runner: web.AppRunner) -> None:
-        """Take no new connection, let requests finish, cancel those that take too long, end the ranks."""
-        await runner.cleanup()
+    async def _drain(self, runner: web.AppRunner, grace: float) -> None:
+        """Take no new connection, let requests finish, answer the rest with the reason, end the ranks."""
+        cleanup = asyncio.create_task(runner.cleanup())  # closes the port at once and waits for the requests
+        await asyncio.wait({cleanup}, timeout=grace)
         await self._registry.stop(0)
+        await asyncio.wait({cleanup}, timeout=_LAST_WORDS)
+        cleanup.cancel()
+        await asyncio.gather(cleanup, return_exceptions=True)

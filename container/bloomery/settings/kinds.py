@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bloomery.settings.secret import guard
+
 Parser = Callable[[str], Any]
 
 
@@ -96,4 +98,4 @@ def variables(text: str) -> dict[str, str]:
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     if not pairs or any(not (name.strip().isidentifier() and equals) for name, equals, _ in pairs):
         raise ValueError("NAME=value pairs with commas between them")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return {name.strip(): guard(name.strip(), value.strip()) for name, _, value in pairs}

@@ -239,7 +239,7 @@ class _Model:
         for setting in table.MODEL:
             value = getattr(settings, setting.field)
             if isinstance(value, dict):
-                value = ",".join(f"{name}={guard(name, text)}" for name, text in value.items())
+                value = ",".join(f"{name}={text}" for name, text in value.items())
             unit = setting.parse is kinds.milliseconds
             shown = f"{value * 1000:g}" if unit else str(value)
             row(setting.key, shown, origins.get(setting.field, "default"))
