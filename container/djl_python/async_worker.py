@@ -90,7 +90,7 @@ class AsyncWorker:
         if self._writer.is_closing():
             return
         if task.cancelled():  # told here and not in the task: it may have been cancelled before its first step
-            self._send(inputs, Output().error(CANCELLED), last=True)
+            self._writer.writelines(self._frame(inputs, Output().error(CANCELLED), last=True))
         elif (error := task.exception()) is not None and not isinstance(error, (PeerClosedError, SystemExit)):
             traceback.print_exception(error)
 
@@ -98,48 +98,36 @@ class AsyncWorker:
         initialising = self._service.initialises(inputs)
         try:
             output = await self._invoke(inputs, initialising)
+            frame = self._frame(inputs, output, last=True)
         except PeerClosedError:
             raise
         except Exception as error:
             traceback.print_exc()
             output = failure_output(error, with_frames=initialising)
-            self._send(inputs, output, last=True)
+            frame = self._frame(inputs, output, last=True)
         if initialising:
             self._service.finish_initialising(output.code)
-        await self._drain()
+        await self._write(frame)
         output.execute_finalize()
 
     async def _invoke(self, inputs: Input, initialising: bool) -> Output:
-        """Call the handler and send what it makes; the last Output is returned."""
-        seed(inputs)
+        """Call the handler and send what its generator makes; what is returned ends the answer."""
         function = self._service.function(inputs.function_name)
+        seed(inputs)
         if initialising:
             rank.current.report("loading model")
         result = function(inputs)
         if not inspect.isasyncgen(result):
-            output = checked(await result if inspect.isawaitable(result) else result)
-            self._send(inputs, output, last=True)
-            return output
+            return checked(await result if inspect.isawaitable(result) else result)
         async for item in result:
             output = checked(item)
-            self._send(inputs, output, last=False)
-            await self._drain()
+            await self._write(self._frame(inputs, output, last=False))
             output.execute_finalize()
-        output = Output()
-        if self._marks_last:
-            self._send(inputs, output, last=True)
-        return output
+        return _EndOfGenerator()
 
-    async def _drain(self) -> None:
-        try:
-            await self._writer.drain()
-        except ConnectionError as error:  # the handler may raise one of its own, which is not this one
-            raise PeerClosedError from error
-
-    def _send(self, inputs: Input, output: Output, last: bool) -> None:
-        """Write one frame, whole or not at all: another request's frame may follow at once."""
-        if self._writer.is_closing():
-            raise PeerClosedError
+    def _frame(self, inputs: Input, output: Output, last: bool) -> list[bytes]:
+        if isinstance(output, _EndOfGenerator) and not self._marks_last:
+            return []
         if output.stream_content is not None:
             raise TypeError("add_stream_content has no place in async mode; yield Outputs from an async generator")
         tracking_id = inputs.get_property(TRACKING_ID)
@@ -147,5 +135,19 @@ class AsyncWorker:
             output.add_property(TRACKING_ID, tracking_id)
         if last and self._marks_last:
             output.add_property(private.LAST, "1")
-        self._writer.writelines(response_buffers(output.response_head(self._sends_body), Output.dialect))
+        return response_buffers(output.response_head(self._sends_body), Output.dialect)
+
+    async def _write(self, frame: list[bytes]) -> None:
+        """Write one frame, whole or not at all: another request's frame may follow at once."""
+        if self._writer.is_closing():
+            raise PeerClosedError
+        self._writer.writelines(frame)
         rank.current.step()
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:  # the handler may raise one of its own, which is not this one
+            raise PeerClosedError from error
+
+
+class _EndOfGenerator(Output):
+    """Ends a generator's answer for bloomery's server. DJLServing finds ``last`` in the payload and gets no frame."""

@@ -49,8 +49,8 @@ class Worker:
         """The handler's answer, or the one that tells of its failure."""
         initialising = self._service.initialises(inputs)
         try:
-            seed(inputs)
             function = self._service.function(inputs.function_name)
+            seed(inputs)
             if initialising:
                 rank.current.report("loading model")
             answer = _Answer(checked(function(inputs)), self._sends_body)

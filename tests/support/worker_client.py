@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -222,9 +222,8 @@ def write_model(directory: Path, source: str, name: str = "model.py") -> Path:
     return directory
 
 
-def wait_until(condition: object, what: str, deadline: float = DEADLINE) -> None:
+def wait_until(condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
     """Poll ``condition()`` until it is true."""
-    assert callable(condition)
     end = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < end, f"not within {deadline} s: {what}"

@@ -7,6 +7,7 @@ The rank's side is ``serve``, a daemon thread; the parent's side is ``ControlCli
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -94,7 +95,9 @@ class ControlClient:
         """Close the connection. The client stays usable."""
         streams, self._streams = self._streams, None
         if streams is not None:
-            streams[1].close()
+            streams[1].transport.abort()
+            with contextlib.suppress(OSError):
+                await streams[1].wait_closed()
 
     async def _ask(self, ask: Ask) -> Status:
         async with self._lock:  # answers carry no number: one question at a time

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import datetime
+import io
+import json
+
+import numpy as np
+import pytest
+
+from bloomery.protocol.frames import Dialect, decode_bytes, decode_pairs
+from djl_python import Output
+from djl_python.np_util import from_nd_list
+
+
+def only_part(output: Output) -> bytes:
+    (value,) = output.content.values
+    return bytes(value)
+
+
+def test_an_output_is_200_ok_by_default() -> None:
+    assert (Output().code, Output().message) == (200, "OK")
+
+
+def test_calls_can_be_chained() -> None:
+    output = Output().set_code(201).set_message("M").add_property("a", 1).add("x").finalize(print)
+    assert (output.code, output.message, output.get_properties(), output.get_property("A")) == (201, "M", {"a": 1}, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [("é", "é".encode()), (b"\x00", b"\x00"), (bytearray(b"x"), b"x"), ({"a": 1}, b'{\n  "a":1\n}'), (7, b"7")],
+)
+def test_text_bytes_and_everything_else_are_added_each_in_its_way(value: object, encoded: bytes) -> None:
+    assert only_part(Output().add(value)) == encoded
+
+
+def test_json_is_indented_unescaped_and_knows_numpy_and_dates() -> None:
+    value = {"é": np.float32(0.5), "a": np.arange(2), "d": datetime.date(2024, 1, 2), "n": None}
+    assert only_part(Output().add_as_json(value)).decode() == (
+        '{\n  "é":0.5,\n  "a":[\n    0,\n    1\n  ],\n  "d":"2024-01-02",\n  "n":null\n}'
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [np.float64("nan")]])
+def test_numbers_that_json_lacks_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="Out of range float values"):
+        Output().add_as_json(value)
+
+
+def test_values_that_json_lacks_are_refused() -> None:
+    with pytest.raises(TypeError, match="type object is not JSON serializable"):
+        Output().add_as_json(object())
+
+
+def test_arrays_are_added_as_ndlist_and_npz() -> None:
+    array = np.ones((2, 3), dtype=np.int64)
+    np.testing.assert_array_equal(from_nd_list(only_part(Output().add_as_numpy([array])))[0], array)
+    np.testing.assert_array_equal(np.load(io.BytesIO(only_part(Output().add_as_npz([array]))))["arr_0"], array)
+
+
+def test_text_has_its_own_method() -> None:
+    assert only_part(Output().add_as_string("é")) == "é".encode()
+
+
+def test_a_batch_index_is_part_of_the_key() -> None:
+    output = Output().add("x", batch_index=1).add("y", key="k", batch_index=2)
+    assert output.content.get_keys() == ["batch_1.", "batch_2.k"]
+
+
+def test_a_key_that_is_no_text_becomes_text_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    output = Output().add("x", key=3)  # type: ignore[arg-type]
+    assert output.content.get_keys() == ["3"]
+    assert "should be str, not int" in caplog.text
+
+
+def test_an_error_is_424_with_a_json_body_and_replaces_what_was_added() -> None:
+    output = Output().add("half an answer").error("went wrong")
+    assert (output.code, output.message) == (424, "prediction failure")
+    assert output.get_property("Content-Type") == "application/json"
+    body = json.loads(only_part(output))
+    assert body == {"code": 424, "message": "prediction failure", "error": "went wrong"}
+
+
+def test_an_errors_code_and_message_can_be_chosen() -> None:
+    body = json.loads(only_part(Output().error(ValueError("v"), 507, "no memory")))
+    assert body == {"code": 507, "message": "no memory", "error": "v"}
+
+
+def test_finalizers_run_once_in_order_and_survive_a_failing_one(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[int] = []
+    output = Output().finalize(seen.append, 1).finalize(int, "x").finalize(seen.append, 2)
+    output.execute_finalize()
+    output.execute_finalize()
+    assert seen == [1, 2]
+    assert "a finalize function failed" in caplog.text
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_binary_payload_is_in_the_peers_dialect(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Output, "dialect", dialect)
+    payload = Output.binary_encode({"data": "é", "last": True, "step_token_num": 1})
+    pairs, rest = decode_bytes(decode_pairs(dialect), payload)
+    assert (pairs, rest) == ({"data": "é", "last": "True", "step_token_num": "1"}, b"")
