@@ -92,14 +92,44 @@ def test_model_py_is_short_enough_to_read_first() -> None:
     assert (CODE / "serving.properties").read_text() == "engine=DeepSpeed\n"
 
 
-def test_a_bloom_checkpoint_is_injected_and_answers(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    path = checkpoint("bloom")
-    with ranks(tmp_path, 1) as workers:
-        initialise(workers, model_id=str(path))
-        (answer,) = ask(workers, inputs=PROMPTS, parameters={"max_new_tokens": 8})
-        assert answer.head.code == 200, answer.text
-        assert json.loads(answer.text) == [{"generated_text": text} for text in greedy(path, 8)]
-        assert "no kernel injection" not in workers[0].output
+@pytest.fixture(scope="module")
+def bloom(
+    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, list[WorkerProcess]]]:
+    """One rank that serves a BLOOM checkpoint, for the tests that leave it as it was."""
+    with ranks(tmp_path_factory.mktemp("sockets"), 1) as workers:
+        initialise(workers, model_id=str(checkpoint("bloom")))
+        yield checkpoint("bloom"), workers
+
+
+def test_a_bloom_checkpoint_is_injected_and_answers(bloom: tuple[Path, list[WorkerProcess]]) -> None:
+    path, workers = bloom
+    (answer,) = ask(workers, inputs=PROMPTS, parameters={"max_new_tokens": 8})
+    assert answer.head.code == 200, answer.text
+    assert json.loads(answer.text) == [{"generated_text": text} for text in greedy(path, 8)]
+    assert "no kernel injection" not in workers[0].output
+
+
+def test_a_stream_is_lines_whose_texts_together_are_the_answer(bloom: tuple[Path, list[WorkerProcess]]) -> None:
+    path, workers = bloom
+    (answer,) = ask(workers, inputs=PROMPTS, stream=True, parameters={"max_new_tokens": 8})
+    assert answer.head.properties["content-type"] == "application/jsonlines"
+    lines = [json.loads(line)["outputs"] for line in answer.text.splitlines()]
+    texts = [prompt + "".join(line[row] for line in lines) for row, prompt in enumerate(PROMPTS)]
+    assert texts == greedy(path, 8)
+
+
+def test_a_malformed_request_is_answered_400_and_the_next_one_is_served(
+    bloom: tuple[Path, list[WorkerProcess]],
+) -> None:
+    _, workers = bloom
+    (refused,) = ask(workers, inputs=3)
+    assert (refused.head.code, refused.head.message) == (400, "Bad Request")
+    (unknown,) = ask(workers, inputs="To be", parameters={"no_such_setting": 1})
+    assert unknown.head.code == 400
+    assert "no_such_setting" in unknown.text
+    (served,) = ask(workers, inputs="To be", parameters={"max_new_tokens": 1})
+    assert served.head.code == 200
 
 
 def test_two_ranks_answer_what_one_model_answers(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
@@ -124,37 +154,12 @@ def test_a_llama_checkpoint_is_split_without_injection_and_says_so(
 ) -> None:
     path = checkpoint("llama")
     with ranks(tmp_path, 1) as workers:
-        initialise(workers, model_id=str(path))
-        (answer,) = ask(workers, inputs=PROMPTS, parameters={"max_new_tokens": 8})
-        assert json.loads(answer.text) == [{"generated_text": text} for text in greedy(path, 8)]
+        initialise(workers, model_id=str(path), enable_streaming="true")
         assert "no kernel injection" in workers[0].output
-
-
-def test_a_stream_is_lines_whose_texts_together_are_the_answer(
-    checkpoint: Callable[[str], Path], tmp_path: Path
-) -> None:
-    path = checkpoint("bloom")
-    with ranks(tmp_path, 1) as workers:
-        initialise(workers, model_id=str(path), enable_streaming="true", kernel_inject="false")
-        (answer,) = ask(workers, inputs=PROMPTS, parameters={"max_new_tokens": 8})
-        assert answer.head.properties["content-type"] == "application/jsonlines"
-        lines = [json.loads(line)["outputs"] for line in answer.text.splitlines()]
-        texts = [prompt + "".join(line[row] for line in lines) for row, prompt in enumerate(PROMPTS)]
-        assert texts == greedy(path, 8)
-
-
-def test_a_malformed_request_is_answered_400_and_the_next_one_is_served(
-    checkpoint: Callable[[str], Path], tmp_path: Path
-) -> None:
-    with ranks(tmp_path, 1) as workers:
-        initialise(workers, model_id=str(checkpoint("bloom")))
-        (refused,) = ask(workers, inputs=3)
-        assert (refused.head.code, refused.head.message) == (400, "Bad Request")
-        (unknown,) = ask(workers, inputs="To be", parameters={"no_such_setting": 1})
-        assert unknown.head.code == 400
-        assert "no_such_setting" in unknown.text
-        (served,) = ask(workers, inputs="To be", parameters={"max_new_tokens": 1})
-        assert served.head.code == 200
+        (answer,) = ask(workers, inputs=PROMPTS, stream=False, parameters={"max_new_tokens": 8})
+        assert json.loads(answer.text) == [{"generated_text": text} for text in greedy(path, 8)]
+        (streamed,) = ask(workers, inputs=PROMPTS, parameters={"max_new_tokens": 2})
+        assert len(streamed.text.splitlines()) == 2
 
 
 def test_a_checkpoint_that_is_not_there_fails_the_load_with_its_name(tmp_path: Path) -> None:

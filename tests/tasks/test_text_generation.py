@@ -9,7 +9,7 @@ from tests.support.scripted_engine import ScriptedEngine
 
 from bloomery import tasks
 from bloomery.engines.base import GenerationParameters, Step
-from bloomery.errors import UnsupportedModelError
+from bloomery.errors import UnsupportedModelError, UnsupportedRequestError
 from bloomery.protocol import private
 from bloomery.protocol.events import Finish, Token, decode_event
 from djl_python import Input, Output
@@ -176,7 +176,7 @@ def test_what_the_engine_refuses_is_answered_400_before_a_stream_begins(
     tokenizer: Any, request_of: MakeInput, stream: bool
 ) -> None:
     def refuse(step: int) -> None:
-        raise UnsupportedModelError("beams need AutoTP: send num_beams=1")
+        raise UnsupportedRequestError("beams need AutoTP: send num_beams=1")
 
     engine = ScriptedEngine(tokenizer, [[70]], before_step=refuse)
     output = tasks.answer(engine, request_of(ask(inputs="To", stream=stream)))
@@ -206,3 +206,8 @@ def test_a_stream_that_nobody_reads_on_stops_the_engine(tokenizer: Any, request_
     del output, stream
     assert engine.closed
     assert engine.steps_made == 1
+
+
+def test_a_checkpoint_without_a_tokenizer_is_not_the_clients_fault(request_of: MakeInput) -> None:
+    with pytest.raises(UnsupportedModelError, match="brings no tokenizer"):
+        tasks.answer(ScriptedEngine(None, [[70]]), request_of(ask(inputs="To")))

@@ -32,11 +32,11 @@ def answer(engine: TextGenerationEngine, inputs: Input, *, stream: bool = False)
         prompt_ids = tokenise(engine, request)
         # The first step is computed before anything is answered: an engine refuses what it cannot do on that step.
         events = _begun(generate(engine, prompt_ids, request))
-    except (BadRequestError, UnsupportedModelError) as error:
+    except BadRequestError as error:
         return Output().error(str(error), 400, "Bad Request")
     output = Output()
     if inputs.get_property(private.EVENTS) == "1":
-        return output.add_stream_content(map(encode_event, events), output_formatter=None)
+        return output.add_stream_content((encode_event(event) for event in events), output_formatter=None)
     if request.stream if request.stream is not None else stream:
         lines = formats.steps_as_jsonlines(events, len(request.prompts))
         return output.add_property("content-type", JSONLINES).add_stream_content(lines, output_formatter=None)
@@ -49,6 +49,10 @@ def answer(engine: TextGenerationEngine, inputs: Input, *, stream: bool = False)
 
 def tokenise(engine: TextGenerationEngine, request: GenerationRequest) -> list[list[int]]:
     """The prompts' token ids; a BadRequestError when prompt and new tokens together exceed the engine's limit."""
+    if engine.tokenizer is None:
+        raise UnsupportedModelError(
+            "The checkpoint brings no tokenizer, so no text can be continued: add tokenizer.json."
+        )
     prompt_ids: list[list[int]] = engine.tokenizer(list(request.prompts), verbose=False)["input_ids"]
     new = request.parameters.max_new_tokens
     for row, ids in enumerate(prompt_ids):
