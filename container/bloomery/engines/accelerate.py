@@ -57,8 +57,11 @@ def load(
         raise CheckpointError(f"{path} lacks weights of this {type(model).__name__}: {some}")
     model.eval()
     model.requires_grad_(False)
+    rank.current.report("preparing kernels")
     with memory.returned_when_freed():
-        precision.prepare(model, chosen, device)
+        preparation = precision.Preparation(chosen, device)
+        preparation.apply(model)
+        preparation.finish()
     rank.current.report("loading weights", 100.0)
     return TransformersEngine(
         name="accelerate",

@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,12 +63,16 @@ def load(
     rank.current.report("building model")
     auto_class = models.auto_class(config)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
+    preparation = precision.Preparation(chosen, _device())
     with memory.returned_when_freed(), loading.reading(path, meta.rename) as reader:
         if inject:
             model = _load_injected(meta, reader, chosen.dtype, ranks, limit)
+            preparation.apply(model)
         else:
-            model = _load_sharded(meta, reader, config, chosen.dtype, ranks, injection_policy)
-        precision.prepare(model, chosen, _device())
+            sharded = _shard(meta, config, chosen.dtype, ranks, injection_policy)
+            model = sharded.module
+            loading.fill(model, meta, reader, sharded.part, preparation.apply)
+    preparation.finish()
     models.give_generation_config(model, path)
     before = getattr(model, "reset_cache", None) if inject else None
     return TransformersEngine(
@@ -144,10 +149,15 @@ def start_ranks(ranks: int, preference: str = "auto") -> None:
     choose_allreduce(preference)
 
 
-def _load_sharded(
-    meta: loading.MetaModel, reader: CheckpointReader, config: Any, dtype: torch.dtype, ranks: int,
-    policy: InjectionPolicy | None,
-) -> Any:  # fmt: skip
+@dataclass(frozen=True)
+class _Sharded:
+    module: Any  # this rank's layers, still empty
+    part: Callable[[str], Split]  # which piece of a whole tensor belongs into it
+
+
+def _shard(
+    meta: loading.MetaModel, config: Any, dtype: torch.dtype, ranks: int, policy: InjectionPolicy | None
+) -> _Sharded:
     import deepspeed
 
     classes = _policy_classes(meta.model, policy)
@@ -170,8 +180,7 @@ def _load_sharded(
             return WHOLE
         return split(family, heads, name, meta.shapes[name], rank.current.index, ranks)
 
-    loading.fill(module, meta, reader, part)
-    return module
+    return _Sharded(module, part)
 
 
 def _give_mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bloomery.engines.reader import CheckpointReader, Range
+from bloomery.engines.reader import CheckpointReader
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split
@@ -130,80 +130,125 @@ class Progress:
 
 
 class Filler:
-    """Poisons every tensor of a module, fills them one by one, and says at the end which were forgotten."""
+    """Fills a module's tensors one by one: each is poisoned, filled and looked at, and at the end none may be left.
+
+    A tensor is poisoned just before it is filled, not all at once at the start: DeepSpeed's empty tensors take no memory
+    until they are first written.
+    """
 
     def __init__(self, module: nn.Module, reader: CheckpointReader) -> None:
         self.module, self.reader = module, reader
-        self.tensors: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        self._filled: set[str] = set()
-        self._progress = Progress(sum(t.numel() * t.element_size() for t in self.tensors.values()))
-        for tensor in self.tensors.values():
-            _poison(tensor)
+        self._left: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        self._in_parts: dict[str, torch.Tensor] = {}
+        self._progress = Progress(sum(t.numel() * t.element_size() for t in self._left.values()))
 
     def copy(self, name: str, source: str, split: Split = WHOLE) -> None:
         """Fill the module's ``name`` with a part of the checkpoint's ``source``."""
+        tensor = self._left.pop(name)
+        _poison(tensor)
         ranges = None if split.axis is None else split.ranges
-        self.reader.fill(self.tensors[name], source, ranges, split.axis or 0, self._progress.add)
-        self._filled.add(name)
+        self.reader.fill(tensor, source, ranges, split.axis or 0, self._progress.add)
+        if _is_poisoned(tensor):
+            raise CheckpointError(f"{self.reader.path}: {source} holds NaN: the checkpoint is damaged")
 
     def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range], axis: int) -> None:
         """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``."""
+        if name in self._left:
+            self._in_parts[name] = self._left.pop(name)
+            _poison(self._in_parts[name])
         self.reader.fill(view, source, ranges, axis, self._progress.add)
-        self._filled.add(name)
-
-    def set(self, name: str, value: torch.Tensor) -> None:
-        """Fill the module's ``name`` with ``value``."""
-        tensor = self.tensors[name]
-        if tensor.shape != value.shape:
-            raise CheckpointError(f"{name} has shape {list(tensor.shape)}, the value for it {list(value.shape)}")
-        with torch.no_grad():
-            tensor.copy_(value)
-        self._progress.add(tensor.numel() * tensor.element_size())
-        self._filled.add(name)
 
     def set_buffer(self, name: str, value: torch.Tensor) -> None:
         """Put ``value`` in the place of a buffer, in its own precision: DeepSpeed casts buffers with the weights, and
         rotary frequencies in half precision turn far positions by the wrong angle."""
         parent, _, last = name.rpartition(".")
-        self.module.get_submodule(parent)._buffers[last] = value.to(self.tensors[name].device)
-        self.tensors[name] = value
-        self._filled.add(name)
+        self.module.get_submodule(parent)._buffers[last] = value.to(self._left.pop(name).device)
 
-    def unfilled(self) -> list[str]:
-        """What nothing was copied into yet."""
-        return [name for name in self.tensors if name not in self._filled]
+    def unfilled(self) -> dict[str, int]:
+        """What nothing was copied into yet, and its bytes."""
+        return {name: tensor.numel() * tensor.element_size() for name, tensor in self._left.items()}
 
     def check(self) -> None:
-        """Raise when a tensor was forgotten, or holds what no model can compute with."""
-        forgotten = self.unfilled()
+        """Raise when a tensor, or a part of one, was forgotten."""
+        forgotten = [*self._left, *(name for name, tensor in self._in_parts.items() if _is_poisoned(tensor))]
         if forgotten:
             raise CheckpointError(
                 f"{self.reader.path} lacks weights of this {type(self.module).__name__}: {_some(forgotten)}. "
                 "The checkpoint is incomplete, or its config.json describes another model"
             )
-        bad = [name for name, tensor in self.tensors.items() if _is_poisoned(tensor)]
-        if bad:
-            raise CheckpointError(f"{self.reader.path}: these weights hold NaN after loading: {_some(bad)}")
         self._progress.finish()
 
 
-def fill(module: nn.Module, meta: MetaModel, reader: CheckpointReader, part: Callable[[str], Split]) -> None:
-    """Fill every tensor of ``module``; ``part`` says which piece of a checkpoint's tensor is this rank's."""
+def fill(
+    module: nn.Module,
+    meta: MetaModel,
+    reader: CheckpointReader,
+    part: Callable[[str], Split],
+    prepare: Callable[[nn.Module, str], None] = lambda module, prefix: None,
+) -> None:
+    """Fill every tensor of ``module``; ``part`` says which piece of a checkpoint's tensor is this rank's.
+
+    ``prepare`` gets each block and the output head as soon as they are full, to repack their layers. The largest come
+    first: two copies of one layer then exist while little else does.
+    """
     # DeepSpeed's to_empty() unties what shares memory; tied again before the first write, it never costs memory twice.
     tie(module, {name: other for name, other in meta.ties.items() if part(name) == part(other) == WHOLE})
     filler = Filler(module, reader)
-    fill_plain(filler, meta, part)
+    units = _units(module, filler.unfilled())
+    for unit in units:
+        fill_plain(filler, meta, part, f"{unit}." if unit else "")
+        if unit:
+            _prepare_alone(module, unit, prepare)
     filler.check()
+    for name in _outside(module, units):
+        _prepare_alone(module, name, prepare)
 
 
-def fill_plain(filler: Filler, meta: MetaModel, part: Callable[[str], Split]) -> None:
-    """Fill the tensors that have the same name in the module and in the checkpoint, and the computed ones."""
+def fill_plain(filler: Filler, meta: MetaModel, part: Callable[[str], Split], prefix: str = "") -> None:
+    """Fill the tensors that have the same name in the module and in the checkpoint, and the computed buffers."""
     for name in filler.unfilled():
-        source = next((n for n in _same(name, meta.ties) if n in filler.reader), None)
-        if name in meta.buffers:
-            filler.set_buffer(name, meta.buffers[name])
-        elif source is not None:
-            filler.copy(name, source, part(name))
+        if name.startswith(prefix):
+            source = next((n for n in _same(name, meta.ties) if n in filler.reader), None)
+            if name in meta.buffers:
+                filler.set_buffer(name, meta.buffers[name])
+            elif source is not None:
+                filler.copy(name, source, part(name))
+
+
+def _outside(module: nn.Module, units: list[str]) -> list[str]:
+    """The linear layers that belong to no block: projections of embeddings, heads of encoders, tied heads."""
+    inside = tuple(f"{unit}." for unit in units if unit)
+    return [
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, nn.Linear) and name not in units and not name.startswith(inside)
+    ]
+
+
+def _units(module: nn.Module, sizes: dict[str, int]) -> list[str]:
+    """Blocks and head, the largest first, then "" for all the rest."""
+    blocks = [
+        f"{name}.{index}"
+        for name, child in module.named_modules()
+        if isinstance(child, nn.ModuleList)
+        for index in range(len(child))
+    ]
+    outer = [name for name in blocks if not any(name.startswith(f"{other}.") for other in blocks)]
+    heads = [name for name in ("lm_head", "embed_out") if f"{name}.weight" in sizes]
+    total = {unit: sum(size for name, size in sizes.items() if name.startswith(f"{unit}.")) for unit in outer + heads}
+    return [*sorted(total, key=lambda unit: -total[unit]), ""]
+
+
+def _prepare_alone(module: nn.Module, unit: str, prepare: Callable[[nn.Module, str], None]) -> None:
+    """``prepare`` looks at a module's children; here it shall see one child only, the others being empty yet."""
+    owner_name, _, last = unit.rpartition(".")
+    owner, shelf = module.get_submodule(owner_name), nn.Module()
+    shelf.add_module(last, getattr(owner, last))
+    embeddings: Any = getattr(module, "get_input_embeddings", lambda: None)()
+    if embeddings is not None:
+        shelf.add_module("embeddings", embeddings)  # a head may be tied to them, which repacking must respect
+    prepare(shelf, f"{owner_name}." if owner_name else "")
+    setattr(owner, last, getattr(shelf, last))
 
 
 def tie(module: nn.Module, ties: dict[str, str]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
+from bloomery.engines import linear
 from bloomery.errors import ConfigurationError
-from bloomery.processes import rank
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +52,27 @@ def choose(name: str, config: Any, device: str) -> Precision:
     return Precision(dtype)
 
 
-def prepare(model: Any, chosen: Precision, device: str) -> None:
-    """Quantise the weights, or lay them out as this processor reads them fastest; says in the log what was done."""
-    # Imported here: it compiles and measures, which a process that only chooses a precision need not pay for.
-    from bloomery.engines import linear
+class Preparation:
+    """Quantises weights, or lays them out as this processor reads them fastest, part by part while they are loaded."""
 
-    rank.current.report("preparing kernels")
-    if chosen.int8:
-        log.info("int8: %s", linear.quantize_(model))
-    elif device == "cpu":
-        log.info("linear layers: %s", linear.optimize_(model))
+    def __init__(self, chosen: Precision, device: str) -> None:
+        self._int8, self._optimize = chosen.int8, device == "cpu" and not chosen.int8
+        self._quantized: list[linear.QuantizedLayer] = []
+        self._kept: list[tuple[str, str]] = []
+        self._counts: Counter[str] = Counter()
+
+    def apply(self, module: nn.Module, prefix: str = "") -> None:
+        """Prepare the linear layers inside ``module``; those already prepared stay as they are."""
+        if self._int8:
+            report = linear.quantize_(module)
+            self._quantized += [replace(layer, name=prefix + layer.name) for layer in report.layers]
+            self._kept += [(prefix + name, reason) for name, reason in report.kept]
+        elif self._optimize:
+            self._counts.update(vars(linear.optimize_(module)))
+
+    def finish(self) -> None:
+        """Say in the log what was done."""
+        if self._int8:
+            log.info("%s", linear.QuantizationReport(tuple(self._quantized), tuple(self._kept)))
+        elif self._optimize:
+            log.info("linear layers: %s", linear.OptimizationReport(**self._counts))

@@ -32,7 +32,6 @@ class Family:
     head: str | None = "lm_head"
     conv1d: bool = False
     encoder: bool = False  # gives logits for every position, generates nothing
-    base_prefix: str = ""  # what save_pretrained of a bare base model leaves out
 
     def kind(self, module: str) -> Kind | None:
         """How the weight of ``module`` is split; None: whole."""
@@ -64,7 +63,6 @@ def _llama_like(name: str) -> Family:
         layers=r"model\.layers\.\d+",
         column=(*_under("self_attn", _QKV), "mlp.gate_proj", "mlp.up_proj"),
         row=("self_attn.o_proj", "mlp.down_proj"),
-        base_prefix="model.",
     )
 
 
@@ -76,7 +74,6 @@ def _bert_like(name: str, prefix: str) -> Family:
         row=("attention.output.dense", "output.dense"),
         head=None,
         encoder=True,
-        base_prefix=f"{prefix}.",
     )
 
 
@@ -87,14 +84,12 @@ _FAMILIES = (
         fused=("self_attention.query_key_value",),
         column=("mlp.dense_h_to_4h",),
         row=("self_attention.dense", "mlp.dense_4h_to_h"),
-        base_prefix="transformer.",
     ),
     Family(
         "opt",
         layers=r"model\.decoder\.layers\.\d+",
         column=(*_under("self_attn", _QKV), "fc1"),
         row=("self_attn.out_proj", "fc2"),
-        base_prefix="model.",
     ),
     Family(
         "gpt2",
@@ -103,21 +98,18 @@ _FAMILIES = (
         column=("mlp.c_fc",),
         row=("attn.c_proj", "mlp.c_proj"),
         conv1d=True,
-        base_prefix="transformer.",
     ),
     Family(
         "gpt_neo",
         layers=r"transformer\.h\.\d+",
         column=(*_under("attn.attention", _QKV), "mlp.c_fc"),
         row=("attn.attention.out_proj", "mlp.c_proj"),
-        base_prefix="transformer.",
     ),
     Family(
         "gptj",
         layers=r"transformer\.h\.\d+",
         column=(*_under("attn", _QKV), "mlp.fc_in"),
         row=("attn.out_proj", "mlp.fc_out"),
-        base_prefix="transformer.",
     ),
     Family(
         "gpt_neox",
@@ -125,7 +117,6 @@ _FAMILIES = (
         fused=("attention.query_key_value",),
         column=("mlp.dense_h_to_4h",),
         row=("attention.dense", "mlp.dense_4h_to_h"),
-        base_prefix="gpt_neox.",
     ),
     _llama_like("llama"),
     _llama_like("mistral"),
@@ -160,7 +151,9 @@ def family_of(config: Mapping[str, Any]) -> Family:
     return FAMILIES[model_type]
 
 
-def from_row_parallel(name: str, layers: str, linears: tuple[str, ...], row: tuple[str, ...], head: str | None) -> Family:
+def from_row_parallel(
+    name: str, layers: str, linears: tuple[str, ...], row: tuple[str, ...], head: str | None
+) -> Family:
     """A family from what an injection policy or DeepSpeed's own parser says: the linears whose names end in one of
     ``row`` are row-parallel, all the other ``linears`` of a block are column-parallel."""
     is_row = {linear for linear in linears if any(f".{linear}".endswith(f".{end.lstrip('.')}") for end in row)}

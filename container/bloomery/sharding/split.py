@@ -84,9 +84,11 @@ def _spread(total: int, ranks: int) -> list[int]:
 def check_heads(config: Mapping[str, Any], ranks: int) -> None:
     """Refuse a degree that would cut through a head or leave a rank without one."""
     heads = Heads.of(config)
+    fitting = [
+        str(degree) for degree in range(1, heads.key_value + 1) if heads.key_value % degree == heads.query % degree == 0
+    ]
     for what, count in (("attention heads", heads.query), ("key/value heads", heads.key_value)):
         if count % ranks:
-            fitting = [str(degree) for degree in range(1, heads.key_value + 1) if not (heads.key_value % degree or heads.query % degree)]
             raise UnsupportedModelError(
                 f"tensor_parallel={ranks} does not divide the {count} {what} of this {config.get('model_type')} model; "
                 f"degrees that do: {', '.join(fitting)}"
@@ -104,7 +106,7 @@ def split(
         return WHOLE
     # DeepSpeed decides by the last two parts of a module's name, and by no name at all for a fused projection.
     name = "" if kind == "fused" else module if kind == "head" else ".".join(module.split(".")[-2:])
-    blocks = 3 if module.endswith(family.concatenated) and family.concatenated else 1
+    blocks = 3 if kind == "fused" and module.endswith(family.concatenated) else 1
     width = shape[axis] // blocks
     sizes = shard_sizes(width, ranks, heads.key_value, name, grain)
     start = sum(sizes[:rank])
@@ -117,9 +119,7 @@ def _axis(kind: Kind | None, field: str, conv1d: bool) -> int | None:
     if field == "bias":
         return 0 if kind in ("column", "fused") else None
     outputs = 1 if conv1d else 0
-    if kind == "head":
-        return 1
-    if kind == "embedding":
+    if kind in ("head", "embedding"):
         return 1
     return outputs if kind in ("column", "fused") else 1 - outputs
 
