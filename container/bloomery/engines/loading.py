@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bloomery.engines.reader import CheckpointReader
+from bloomery.engines.reader import CheckpointReader, Range
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split

@@ -17,8 +17,8 @@ _USUAL = 32 << 20
 def returned_when_freed() -> Iterator[None]:
     """Inside, large tensors are mappings of their own, which go back to the system as soon as they are freed.
 
-    glibc raises the size from which it maps with every large block that is freed, and keeps what lies below in its heap:
-    after repacking 100 MB of weights layer by layer, 20 MB of holes stayed resident.
+    glibc raises the size from which it maps with every large block that is freed, and keeps what lies below in its
+    heap: after repacking 100 MB of weights layer by layer, 20 MB of holes stayed resident.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc is None or not hasattr(libc, "malloc_trim"):  # musl and macOS have their own ways
