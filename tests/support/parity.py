@@ -187,7 +187,8 @@ def rank_main(directory: Path, names: Sequence[str]) -> None:
             gc.collect()
 
 
-def _whole(model: str, path: Path) -> _Whole:
+def whole_model(model: str) -> Any:
+    """The model in plain transformers, with large random weights, the same in every process."""
     import torch
     import transformers
     from tests.support.tiny_models import randomise, tiny_config
@@ -201,15 +202,22 @@ def _whole(model: str, path: Path) -> _Whole:
     whole.eval()
     randomise(whole)
     whole.tie_weights()
+    return whole
+
+
+def _whole(model: str, path: Path) -> _Whole:
+    import torch
+
+    whole = whole_model(model)
     whole.save_pretrained(path)
     tokens = {}
     if model not in ENCODERS:
         for name, prompts in _requests().items():
-            inputs = _padded(prompts)
+            inputs = padded(prompts)
             with torch.no_grad():
                 made = whole.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=3)
             tokens[name] = made[:, inputs["input_ids"].shape[1] :].tolist()
-    return _Whole(path, _logits(whole), tokens)
+    return _Whole(path, logits_of(whole), tokens)
 
 
 def _requests() -> dict[str, list[list[int]]]:
@@ -226,7 +234,7 @@ def _encoder_config(model: str) -> Any:
     )  # fmt: skip
 
 
-def _padded(prompts: list[list[int]], device: Any = "cpu") -> dict[str, Any]:
+def padded(prompts: list[list[int]], device: Any = "cpu") -> dict[str, Any]:
     import torch
 
     width = max(map(len, prompts))
@@ -238,11 +246,11 @@ def _padded(prompts: list[list[int]], device: Any = "cpu") -> dict[str, Any]:
     }
 
 
-def _logits(model: Any) -> Any:
+def logits_of(model: Any) -> Any:
     """Of every real token of a left-padded batch. [tokens, vocabulary]"""
     import torch
 
-    inputs = _padded(PROMPTS, next(model.parameters()).device)
+    inputs = padded(PROMPTS, next(model.parameters()).device)
     if "position_ids" in inspect.signature(model.forward).parameters and model.can_generate():
         inputs["position_ids"] = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
@@ -254,7 +262,7 @@ def _measure(case: Case, whole: _Whole, rank: int) -> Measured:
     from bloomery.engines import base
 
     engine = _engine(case, whole.path)
-    logits = _logits(engine.model)
+    logits = logits_of(engine.model)
     measured = Measured(
         case=str(case),
         rank=rank,

@@ -176,8 +176,6 @@ def check_injectable(config: Any, tensor_parallel: int) -> InjectedFamily:
         width = getattr(config, name, None)
         if width is not None and width != 4 * config.hidden_size:
             raise refuse(f"{name} is {width}, DeepSpeed's layer is 4 x hidden size = {4 * config.hidden_size}")
-    if config.model_type == "gptj" and config.rotary_dim is None:
-        raise refuse("rotary_dim is not set, DeepSpeed's layer needs the number")
     rope = getattr(config, "rope_parameters", None) or {}
     if config.model_type == "gpt_neox" and rope.get("rope_type", "default") != "default":
         raise refuse(f"rope_type is {rope['rope_type']!r}, DeepSpeed's layer has only the default rotary embedding")
