@@ -78,31 +78,32 @@ def _command_line(options: Iterable[str]) -> Layer:
         key = key.strip()
         if not equals or not key:
             raise ConfigurationError(f"command line -o {text}: write -o key=value, for instance -o option.dtype=bf16")
-        problem = _stranger(key, server=True)
+        problem = "" if key.startswith("option.") or key in table.SERVER_KEYS else _oddity(key)
         if problem:
             raise ConfigurationError(f"command line -o {key}: {problem}")
         layer[key] = Found(value.strip(), f"command line -o {key}")
     return layer
 
 
-def _stranger(key: str, server: bool = False) -> str:
-    """What is odd about a key, "" when it is known or a handler's own."""
-    known = (*table.BARE_KEYS, *(f"{kind}.{name}" for kind in ("gpu", "cpu") for name in table.WORKERS))
-    known += tuple(alias for setting in table.MODEL for alias in setting.aliases)
+def _oddity(key: str) -> str:
+    """What a user should hear about a key; "" when it is known, or a handler's own."""
+    if key in table.WITHOUT_EFFECT:
+        return "has no effect in this server"
     if key.startswith("option."):
         close = [] if key in table.OPTIONS else difflib.get_close_matches(key, table.OPTIONS, 1, 0.85)
-        return f"goes to the handler as it is; did you mean {close[0]}?" if close and not server else ""
-    if key in table.WITHOUT_EFFECT or key in known or (server and key in table.SERVER_KEYS):
-        return ""
+        return f"goes to the handler as it is; did you mean {close[0]}?" if close else ""
     if key in table.SERVER_KEYS:
         variables = next(setting.variables for setting in table.SERVER if setting.key == key)
         return f"is a setting of the server, not of a model; set the environment variable {variables[0]}"
+    known = (*table.BARE_KEYS, *(f"{kind}.{name}" for kind in ("gpu", "cpu") for name in table.WORKERS))
+    known += tuple(alias for setting in table.MODEL for alias in setting.aliases)
+    if key in known:
+        return ""
     if f"option.{key}" in table.OPTIONS:
         return f"is not a key here; did you mean option.{key}?"
     close = difflib.get_close_matches(key, [*known, *table.SERVER_KEYS, *table.OPTIONS], 1)
-    return "is not a key here" + (
-        f"; did you mean {close[0]}?" if close else "; a handler's own keys begin with option."
-    )
+    advice = f"did you mean {close[0]}?" if close else "a handler's own keys begin with option."
+    return f"is not a key here; {advice}"
 
 
 def _parse(setting: Setting, found: Found) -> Any:
@@ -154,23 +155,21 @@ class _Model:
         self.root: Layer = {}
         file = one.model_dir / source.PROPERTIES
         stated = properties.read(file) if file.is_file() else {}
+        variables = environment.read(environ)
         cwd = Path.cwd()
         layers = [
             _normalised(command, cwd, environ),
             one.given,
             _normalised(stated, one.model_dir, environ),
-            _normalised(environment.read(environ), cwd, environ),
+            _normalised(variables, cwd, environ),
         ]
         if one.is_default and home.repository and not any(key in x for x in layers for key in table.MODEL_SOURCES):
             self.root = _normalised(root, home.repository, environ)
-            stated = {**root, **stated}
         self.found = _merged([*layers, self.root])
-        for key, each in stated.items():
-            problem = _stranger(key, server=key in root)
-            if key in table.WITHOUT_EFFECT:
-                problem = "has no effect in this server"
-            if problem:
-                self.notices.append(f"{each.origin}: {key} {problem}")
+        for layer in (stated, variables, command):
+            for key, each in layer.items():
+                if (problem := _oddity(key)) and not (layer is command and key in table.SERVER_KEYS):
+                    self.notices.append(f"{each.origin}: {key} {problem}")
 
     def settings(self) -> ModelSettings:
         """The model's settings, checked against each other."""
@@ -227,7 +226,11 @@ class _Model:
 
     def _properties(self, chosen: str, degree: int) -> dict[str, str]:
         """What the initialise call receives: every setting given, and what was decided for it."""
-        given = {key.removeprefix("option."): guard(key, found.text) for key, found in self.found.items()}
+        given = {
+            key.removeprefix("option."): guard(key, found.text)
+            for key, found in self.found.items()
+            if key != "option.env"  # the processes have it as their environment; its text may hold secrets
+        }
         return {**given, "engine": chosen, "tensor_parallel_degree": str(degree)}
 
     def _explain(self, settings: ModelSettings, origins: dict[str, str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 HIDDEN = "***"
-# Names of settings and environment variables whose values are secrets. "max_tokens" and "pad_token" are not.
+# Names of settings and environment variables whose values are secrets. A tokenizer's pad_token is none, nor max_tokens.
+_OF_A_TOKENIZER = "".join(
+    f"(?<!{name}_)" for name in ["pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "image"]
+)
 _NAMES = re.compile(
-    r"(^|[_.-])("
-    r"((hf|hub|auth|api|access|session|bearer|security|refresh|use_auth)_?)?token"
-    r"|passwd|password|passphrase|credentials?|secret|(api|access|private|secret)_?key"
-    r")(_id)?$|secret|password",
+    rf"{_OF_A_TOKENIZER}(?<![a-z])token$|(?<![a-z])(passwd|passphrase|credentials?)$"
+    r"|(api|access|private|account)_?key(_id)?$|secret|password",
     re.IGNORECASE,
 )
 
