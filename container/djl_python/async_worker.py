@@ -1,23 +1,23 @@
 """The asynchronous worker loop (``option.async_mode=true``): many requests in flight, answers in any order.
 
 ``async def handle(inputs)`` returns an Output, or is an async generator of Outputs whose content is the
-``binary_encode`` of {"data", "last"}. Every frame of an answer names its request in ``request_tracking_id``.
+``binary_encode`` of {"data", "last"}. Every frame of an answer names its request in ``request_tracking_id``; an
+answer ends with the first frame whose payload is no such piece, or says ``last``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
-import os
 import socket
 import traceback
 from typing import Any
 
 from bloomery.errors import ProtocolError
 from bloomery.processes import rank
-from bloomery.protocol import private
-from bloomery.protocol.frames import Request, decode_request, read_async, response_buffers
+from bloomery.protocol.frames import Request, decode_bytes, decode_pairs, decode_request, read_async, response_buffers
 from djl_python.connection import PeerClosedError
 from djl_python.failures import failure_output
 from djl_python.inputs import Input
@@ -34,7 +34,6 @@ class AsyncWorker:
     def __init__(self, sock: socket.socket, service: ModelService, properties: dict[str, Any]) -> None:
         self._socket, self._service, self._properties = sock, service, properties
         self._sends_body = sends_body()
-        self._marks_last = private.CONTROL_SOCKET in os.environ
         self._tasks: dict[asyncio.Task[None], str] = {}  # requests in flight and their private identity
 
     def run(self) -> None:
@@ -90,7 +89,7 @@ class AsyncWorker:
         if self._writer.is_closing():
             return
         if task.cancelled():  # told here and not in the task: it may have been cancelled before its first step
-            self._writer.writelines(self._frame(inputs, Output().error(CANCELLED), last=True))
+            self._writer.writelines(self._frame(inputs, Output().error(CANCELLED)))
         elif (error := task.exception()) is not None and not isinstance(error, (PeerClosedError, SystemExit)):
             traceback.print_exception(error)
 
@@ -98,13 +97,13 @@ class AsyncWorker:
         initialising = self._service.initialises(inputs)
         try:
             output = await self._invoke(inputs, initialising)
-            frame = self._frame(inputs, output, last=True)
+            frame = self._frame(inputs, output)
         except PeerClosedError:
             raise
         except Exception as error:
             traceback.print_exc()
             output = failure_output(error, with_frames=initialising)
-            frame = self._frame(inputs, output, last=True)
+            frame = self._frame(inputs, output)
         if initialising:
             self._service.finish_initialising(output.code)
         await self._write(frame)
@@ -117,24 +116,28 @@ class AsyncWorker:
         if initialising:
             rank.current.report("loading model")
         result = function(inputs)
+        if inspect.isawaitable(result):
+            result = await result
         if not inspect.isasyncgen(result):
-            return checked(await result if inspect.isawaitable(result) else result)
-        async for item in result:
-            output = checked(item)
-            await self._write(self._frame(inputs, output, last=False))
-            output.execute_finalize()
-        return _EndOfGenerator()
+            return checked(result)
+        output = None
+        async with contextlib.aclosing(result):
+            async for item in result:
+                output = checked(item)
+                if _is_last(output):
+                    return output
+                await self._write(self._frame(inputs, output))
+                output.execute_finalize()
+        if output is not None:
+            raise RuntimeError("the handler's generator ended without an Output whose payload says last: True")
+        return checked(None)
 
-    def _frame(self, inputs: Input, output: Output, last: bool) -> list[bytes]:
-        if isinstance(output, _EndOfGenerator) and not self._marks_last:
-            return []
+    def _frame(self, inputs: Input, output: Output) -> list[bytes]:
         if output.stream_content is not None:
             raise TypeError("add_stream_content has no place in async mode; yield Outputs from an async generator")
         tracking_id = inputs.get_property(TRACKING_ID)
         if tracking_id is not None:
             output.add_property(TRACKING_ID, tracking_id)
-        if last and self._marks_last:
-            output.add_property(private.LAST, "1")
         return response_buffers(output.response_head(self._sends_body), Output.dialect)
 
     async def _write(self, frame: list[bytes]) -> None:
@@ -149,5 +152,15 @@ class AsyncWorker:
             raise PeerClosedError from error
 
 
-class _EndOfGenerator(Output):
-    """Ends a generator's answer for bloomery's server. DJLServing finds ``last`` in the payload and gets no frame."""
+def _is_last(output: Output) -> bool:
+    """Whether this piece of a generator's answer ends it: by its payload, or because it tells of a failure."""
+    if output.code != 200:
+        return True
+    try:
+        pairs, _rest = decode_bytes(decode_pairs(Output.dialect), b"".join(output.content.values))
+        return pairs["last"].lower() == "true"
+    except (ProtocolError, KeyError) as error:
+        raise TypeError(
+            "an async generator must yield Outputs whose content is "
+            "Output.binary_encode({'data': text, 'last': True or False})"
+        ) from error

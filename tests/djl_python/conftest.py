@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.worker_client import WorkerProcess, start_worker, write_model
-
-ServeHandler = Callable[..., WorkerProcess]
+from tests.support.worker_client import ServeHandler, WorkerProcess, start_worker, write_model
 
 
 @pytest.fixture

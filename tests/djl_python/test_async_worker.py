@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.djl_python.conftest import ServeHandler
-from tests.support.worker_client import WorkerProcess
+from tests.support.worker_client import ServeHandler, WorkerProcess
 
 from bloomery.processes.control import ControlClient
 from bloomery.protocol import private
@@ -44,11 +43,23 @@ async def handle(inputs):
 
 async def words(inputs):
     text = inputs.get_as_string().split()
-    for position, word in enumerate(text):
-        if word == "raise":
-            raise ValueError("in the middle")
-        yield Output().add(Output.binary_encode({"data": word, "last": position == len(text) - 1}))
-        await asyncio.sleep(0)
+    try:
+        for position, word in enumerate(text):
+            if word == "raise":
+                raise ValueError("in the middle")
+            if word == "stop":
+                return
+            if word == "error":
+                yield Output().error("enough", code=429)
+            if word == "plain":
+                yield Output().add("no pairs")
+            yield Output().add(Output.binary_encode({"data": word, "last": position == len(text) - 1}))
+            await asyncio.sleep(0)
+    finally:
+        print("words closed")
+
+async def returned_words(inputs):
+    return words(inputs)
 """
 
 Start = Callable[..., WorkerProcess]
@@ -63,9 +74,8 @@ def control_path(tmp_path: Path) -> str:
 def start(serve_handler: ServeHandler, control_path: str) -> Start:
     """Start the echo handler with bloomery's server as its peer."""
 
-    def started(*arguments: str, ours: bool = True, **options: object) -> WorkerProcess:
-        env = {private.CONTROL_SOCKET: control_path} if ours else {}
-        return serve_handler(ECHO, "--async-mode", *arguments, env=env, **options)
+    def started(**options: object) -> WorkerProcess:
+        return serve_handler(ECHO, "--async-mode", env={private.CONTROL_SOCKET: control_path}, **options)
 
     return started
 
@@ -99,33 +109,62 @@ def test_answers_come_in_the_order_they_are_ready(start: Start, dialect: Dialect
     assert sorted(number_of(worker.read_head()) for _ in range(2)) == [1, 3]
 
 
-def test_a_plain_answer_is_marked_as_its_requests_last_frame(start: Start) -> None:
+def test_an_answer_keeps_its_own_properties(start: Start) -> None:
     worker = start()
     send(worker, 1, "say hello")
     head = worker.read_head()
-    assert (head.code, text_of(head), head.properties["echo"]) == (200, "hello", "yes")
-    assert head.properties[private.LAST] == "1"
+    assert (head.code, text_of(head)) == (200, "hello")
+    assert head.properties == {"echo": "yes", "request_tracking_id": "1"}
 
 
-def test_a_generators_frames_arrive_one_by_one_and_an_empty_one_ends_them(start: Start) -> None:
+@pytest.mark.parametrize("handler", ["words", "returned_words"])
+def test_a_generators_pieces_arrive_one_by_one(start: Start, handler: str) -> None:
     worker = start()
-    send(worker, 1, "a b c", handler="words")
-    heads = [worker.read_head() for _ in range(4)]
-    assert [number_of(head) for head in heads] == [1] * 4
-    payloads = [decode_bytes(decode_pairs(Dialect.INT32), body_of(head))[0] for head in heads[:3]]
+    send(worker, 1, "a b c", handler=handler)
+    heads = [worker.read_head() for _ in range(3)]
+    assert [number_of(head) for head in heads] == [1] * 3
+    payloads = [decode_bytes(decode_pairs(Dialect.INT32), body_of(head))[0] for head in heads]
     assert [payload["data"] for payload in payloads] == ["a", "b", "c"]
     assert [payload["last"] for payload in payloads] == ["False", "False", "True"]
-    assert [head.properties.get(private.LAST) for head in heads] == [None, None, None, "1"]
-    assert heads[3].content == []
+    send(worker, 2, "say next")
+    assert number_of(worker.read_head()) == 2
 
 
-def test_a_foreign_peer_gets_no_private_marks_and_no_empty_frame(start: Start) -> None:
-    worker = start(ours=False)
-    send(worker, 1, "a b", handler="words")
-    send(worker, 2, "say hello")
-    heads = [worker.read_head() for _ in range(3)]
-    assert sorted(number_of(head) for head in heads) == [1, 1, 2]
-    assert not any(private.LAST in head.properties for head in heads)
+def test_a_generator_is_closed_after_its_last_piece(start: Start) -> None:
+    worker = start()
+    send(worker, 1, "only", handler="words")
+    worker.read_head()
+    worker.wait_for_line("words closed")
+
+
+def test_a_generator_that_yields_nothing_is_204(start: Start) -> None:
+    worker = start()
+    send(worker, 1, "", handler="words")
+    assert worker.read_head().code == 204
+
+
+def test_a_generator_that_never_says_last_ends_with_an_error(start: Start) -> None:
+    worker = start()
+    send(worker, 1, "a stop", handler="words")
+    first, second = worker.read_head(), worker.read_head()
+    assert (first.code, second.code) == (200, 424)
+    assert "ended without an Output whose payload says last" in text_of(second)
+
+
+def test_a_generator_that_yields_no_pieces_is_told_what_to_yield(start: Start) -> None:
+    worker = start()
+    send(worker, 1, "plain a", handler="words")
+    head = worker.read_head()
+    assert head.code == 424
+    assert "Output.binary_encode" in text_of(head)
+
+
+def test_an_error_yielded_by_a_generator_ends_its_answer(start: Start) -> None:
+    worker = start()
+    send(worker, 1, "a error", handler="words")
+    assert [worker.read_head().code for _ in range(2)] == [200, 429]
+    send(worker, 2, "say next")
+    assert number_of(worker.read_head()) == 2
 
 
 def test_frames_of_two_generators_interleave(start: Start) -> None:
@@ -133,8 +172,8 @@ def test_frames_of_two_generators_interleave(start: Start) -> None:
     words = " ".join(["w"] * 200)
     for number in (1, 2):
         send(worker, number, words, handler="words")
-    order = [number_of(worker.read_head()) for _ in range(402)]
-    assert order.count(1) == order.count(2) == 201
+    order = [number_of(worker.read_head()) for _ in range(400)]
+    assert order.count(1) == order.count(2) == 200
     assert order != sorted(order)
     assert order != sorted(order, reverse=True)
 
@@ -145,7 +184,6 @@ def test_a_failure_is_its_own_requests_failure(start: Start) -> None:
     send(worker, 2, "raise went wrong")
     head = worker.read_head()
     assert (number_of(head), head.code, json.loads(text_of(head))["error"]) == (2, 424, "went wrong")
-    assert head.properties[private.LAST] == "1"
     send(worker, 3, "set go")
     assert {worker.read_head().code for _ in range(2)} == {200}
 
@@ -156,7 +194,6 @@ def test_a_generator_that_fails_ends_with_the_error(start: Start) -> None:
     first, second = worker.read_head(), worker.read_head()
     assert (first.code, second.code) == (200, 424)
     assert json.loads(text_of(second))["error"] == "in the middle"
-    assert second.properties[private.LAST] == "1"
 
 
 def test_nothing_is_204(start: Start) -> None:

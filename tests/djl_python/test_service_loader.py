@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.djl_python.conftest import ServeHandler
-from tests.support.worker_client import running_worker, write_model
+from tests.support.worker_client import ServeHandler, running_worker, write_model
 
 from bloomery.errors import ConfigurationError
 from djl_python.service_loader import ModelService, load_module

@@ -9,8 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from tests.djl_python.conftest import ServeHandler
-from tests.support.worker_client import WorkerProcess, running_worker, write_model
+from tests.support.worker_client import ServeHandler, WorkerProcess, running_worker, write_model
 
 from bloomery.protocol import private
 from bloomery.protocol.frames import Chunk, Dialect, Request, encode_request

@@ -163,6 +163,9 @@ class WorkerProcess:
             self.process.wait()
 
 
+ServeHandler = Callable[..., WorkerProcess]  # a fixture that starts a worker for the source of a model.py
+
+
 def start_worker(
     model_dir: Path,
     private_dir: Path,

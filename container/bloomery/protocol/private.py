@@ -10,9 +10,6 @@ PREFIX = "x-bloomery-"
 REQUEST_ID = PREFIX + "request-id"  # what cancel names
 SEED = PREFIX + "seed"  # one number for all ranks: sampling must not diverge between them
 EVENTS = PREFIX + "events"  # "1": stream typed events (protocol.events) instead of a formatted answer
-# On the frame that ends an asynchronous answer ("1"). DJLServing looks for "last" in the payload instead, which a
-# plain answer or a failure does not have.
-LAST = PREFIX + "last"
 
 # Announces the control socket's path to a rank. Its presence also says: the peer is ours, so ranks above 0 send
 # their status line but no body.
