@@ -1,5 +1,17 @@
 """What can be asked of a loaded model. ``answer(engine, inputs)`` is what a handler calls."""
 
-from bloomery.tasks.text_generation import answer
+from bloomery.engines.base import TextGenerationEngine
+from bloomery.tasks import batch, text_generation
+from djl_python import Input, Output
 
 __all__ = ["answer"]
+
+
+def answer(engine: TextGenerationEngine, inputs: Input, *, stream: bool = False) -> Output:
+    """Continue the prompts of one request, or of several that the server joined.
+
+    ``stream`` is what a request gets that does not say whether it wants to be streamed.
+    """
+    if inputs.is_batch():
+        return batch.answer(engine, inputs)
+    return text_generation.answer(engine, inputs, stream=stream)
