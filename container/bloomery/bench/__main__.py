@@ -1,0 +1,117 @@
+"""``python -m bloomery.bench``: ``engines`` compares the engines, ``echo`` measures the server alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bloomery.bench import checkpoints, echo, engines, report
+from bloomery.bench.configurations import CONFIGURATIONS, Configuration
+from bloomery.errors import BloomeryError, ConfigurationError
+from bloomery.processes.machine import cores
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark; prints a table, and writes JSON when asked."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except BloomeryError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    compare = commands.add_parser("engines", help="accelerate against DeepSpeed, interleaved, on random 350M models")
+    compare.add_argument("--rounds", type=int, default=5, help="calls per configuration (default 5)")
+    compare.add_argument("--models", default="opt,bloom", help="which of opt,bloom (default both)")
+    compare.add_argument("--only", default="", help="configurations whose name contains one of these, comma-separated")
+    compare.add_argument("--batch", type=int, default=4, help="prompts per call (default 4)")
+    compare.add_argument("--prompt", type=int, default=32, help="tokens per prompt (default 32)")
+    compare.add_argument("--new", type=int, default=64, help="new tokens per prompt (default 64)")
+    compare.add_argument("--layers", type=int, default=checkpoints.LAYERS, help="layers of the models (default 24)")
+    compare.add_argument("--dtype", default="fp32", help="fp32, bf16 or int8 (default fp32)")
+    compare.add_argument("--allreduce", default="auto", help="auto, gloo or shm (default auto)")
+    compare.set_defaults(run=_engines)
+    server = commands.add_parser("echo", help="the server's own latency and requests per second")
+    server.add_argument("--seconds", type=float, default=5.0, help="per number of connections (default 5)")
+    server.set_defaults(run=_echo)
+    for command in (compare, server):
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    return parser
+
+
+def _engines(options: argparse.Namespace) -> int:
+    models = options.models.split(",")
+    unknown = [model for model in models if model not in checkpoints.FAMILIES]
+    if unknown:
+        raise ConfigurationError(
+            f"--models {options.models}: {unknown[0]!r} is not one of {', '.join(checkpoints.FAMILIES)}"
+        )
+    if options.rounds < 1:
+        raise ConfigurationError(f"--rounds {options.rounds}: at least one is needed")
+    work = engines.Work(
+        rounds=options.rounds,
+        batch=options.batch,
+        prompt=options.prompt,
+        new=options.new,
+        dtype=options.dtype,
+        allreduce=options.allreduce,
+        layers=options.layers,
+        configurations=_selected(options.only),
+    )
+    results = engines.run(models, work)
+    print(f"batch {work.batch} x {work.new} new tokens after {work.prompt}, {work.rounds} rounds, {_machine()}\n")
+    print(report.table(results))
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
+def _selected(only: str) -> list[Configuration]:
+    parts = [part.strip() for part in only.split(",") if part.strip()]
+    chosen = [each for each in CONFIGURATIONS if not parts or any(part in each.name for part in parts)]
+    if not chosen:
+        names = ", ".join(each.name for each in CONFIGURATIONS)
+        raise ConfigurationError(f"--only {only}: no configuration has such a name; there are {names}")
+    return chosen
+
+
+def _echo(options: argparse.Namespace) -> int:
+    results = echo.run(options.seconds)
+    print(f"echo handler through the server, {_machine()}\n")
+    print(echo.table(results))
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
+def _write(path: Path | None, results: list[dict[str, Any]]) -> None:
+    if path is None:
+        return
+    about = {"machine": _machine(), "cores": cores(), "python": platform.python_version(), "time": time.time()}
+    path.write_text(json.dumps(about | {"results": results}, indent=1) + "\n")
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{cores()} cores of {model}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
