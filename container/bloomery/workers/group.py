@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,6 +27,8 @@ from bloomery.workers.report import load_report
 from bloomery.workers.supervision import RestartRequestedError
 
 GroupState = Literal["loading", "ready", "restarting", "failed", "stopped"]
+
+SHUTTING_DOWN = "the server is shutting down"
 
 logger = logging.getLogger("bloomery.workers")
 
@@ -68,6 +70,7 @@ class Group:
         self._restarts = 0
         self._failures = 0  # in a row, without one answer between them
         self._owner: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     def start(self) -> None:
         """Begin to load; ``on_change`` tells when that is over."""
@@ -94,7 +97,7 @@ class Group:
         pids = tuple(handle.pid for handle in self._ranks.handles) if self._ranks else ()
         return GroupStatus(self.index, self.state, phase, percent, len(self._jobs), self._restarts, self._message, pids)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def submit(self, request: Request) -> AsyncIterator[Answer]:
         """Hand ``request`` to the ranks; needs capacity. Leaving before the answer is complete cancels it there."""
         if self.capacity < 1 or self._ranks is None:
@@ -129,13 +132,16 @@ class Group:
 
     async def stop(self) -> None:
         """End the ranks; a request that they hold gets its error."""
+        # Never by cancelling the owner: that would cut short its own cleaning up after a loss.
+        self._stopping.set()
+        if self._ranks is not None:
+            self._ranks.give_up(WorkerError(SHUTTING_DOWN))
         if self._owner is not None:
-            self._owner.cancel()
-            await asyncio.gather(self._owner, return_exceptions=True)
-        self._change("stopped", "the server is shutting down")
+            await asyncio.wait({self._owner})
+        self._change("stopped", SHUTTING_DOWN)
 
     async def _live(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 cause = await self._launch_and_watch()
             except BloomeryError as error:
@@ -145,40 +151,48 @@ class Group:
                 logger.exception("[%s/%d] supervision failed", self.settings.name, self.index)
                 self._fail(WorkerError(f"supervision failed: {error!r}"))
                 return
+            if self._stopping.is_set():
+                return
             self._restarts += 1
             if not isinstance(cause, RestartRequestedError):
                 self._failures += 1
             if self._failures > self.settings.retry_threshold:
                 self._fail(WorkerError(f"{self._failures} failures in a row without an answer; the last: {cause}"))
                 return
-            delay = self._limits.restart_delay(self._failures)
-            logger.warning("[%s/%d] restarting in %g s: %s", self.settings.name, self.index, delay, cause)
-            await asyncio.sleep(delay)
+            await self._pause(self._limits.restart_delay(self._failures), cause)
+
+    async def _pause(self, delay: float, cause: WorkerError) -> None:
+        logger.warning("[%s/%d] restarting in %g s: %s", self.settings.name, self.index, delay, cause)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._stopping.wait()
 
     async def _launch_and_watch(self) -> WorkerError:
         """One life of the ranks; returns why it ended. A first load that fails is raised: it would fail again."""
         allocation = self._allocator.take(self.settings.tensor_parallel_degree, self.settings.name)
-        grace = self._limits.terminate_grace
         try:
             ranks = self._ranks = RankSet(self.settings, self.index, self._launcher, allocation, self._limits)
             try:
                 await self._load(ranks)
                 self._change("ready")
-                cause = await asyncio.shield(ranks.broken)
+                cause = await ranks.broken
             except WorkerError as error:
-                if self._restarts == 0:
+                if self._restarts == 0 and not self._stopping.is_set():
                     raise
                 cause = error
-            grace = 0.0  # whoever waits in a collective for a lost peer has nothing to finish
             self._change("restarting", str(cause))
             return cause
         finally:
             if self._ranks is not None:
-                self._ranks.give_up(WorkerError("the server is shutting down"))
-                await asyncio.gather(*self._jobs.values(), return_exceptions=True)
-                await self._ranks.end(grace)
-                self._ranks = None
+                await self._end(self._ranks)
             self._allocator.give_back(allocation)
+
+    async def _end(self, ranks: RankSet) -> None:
+        ranks.give_up(WorkerError("the group ends"))
+        await asyncio.gather(*self._jobs.values(), return_exceptions=True)
+        # Only ranks that were well get time to clean up: who waits in a collective for a lost peer never would.
+        await ranks.end(self._limits.terminate_grace if self._stopping.is_set() else 0.0)
+        self._ranks = None
 
     async def _load(self, ranks: RankSet) -> None:
         """Log how far the load is, because a log is all that most users see of it."""

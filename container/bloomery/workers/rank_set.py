@@ -52,7 +52,7 @@ class RankSet:
                 handle.kill()
             self._clean_up()
             raise WorkerError(f"cannot start a rank in {settings.model_dir}: {error}") from error
-        self.supervisor = Supervisor(self.handles, limits, self._break)
+        self.supervisor = Supervisor(self.handles, limits, self._break, overlapping=settings.async_mode)
         self._spawn(self.supervisor.run())
 
     async def load(self) -> None:
@@ -61,13 +61,16 @@ class RankSet:
         try:
             async with asyncio.timeout(timeout):
                 await self._unless_broken(self._load())
+        except WorkerError as error:
+            raise await self._explain(error) from error
         except TimeoutError:
             stacks = await self.supervisor.stacks()
             waiting = "\n".join(f"rank {rank} was here:\n{stack}" for rank, stack in stacks.items())
             raise WorkerError(f"loading took longer than model_loading_timeout={timeout:g} s\n{waiting}") from None
 
     async def _load(self) -> None:
-        self._connections += await asyncio.gather(*(_connect(handle) for handle in self.handles))
+        await until_first_failure(self._connect(handle) for handle in self.handles)
+        self._connections.sort(key=lambda connection: connection.rank)
         request = encode_request(Request({"handler": self._settings.handler} | self._settings.properties))
         # The first rank that fails ends the wait, because its peers may be waiting for it in a collective.
         await until_first_failure(
@@ -77,6 +80,11 @@ class RankSet:
         dispatch = Leader if self._settings.dispatch == "leader" else AllRanks
         self._dispatch = dispatch(self._connections, self._settings, self._limits, self.supervisor)
         self._spawn(self._dispatch.run())
+
+    async def _connect(self, handle: RankHandle) -> None:
+        # Each as soon as it listens: a worker gives up when nobody has connected for 30 s.
+        await handle.started.wait()
+        self._connections.append(await Connection.open(handle.address, handle.rank))
 
     async def _initialise(self, handle: RankHandle, connection: Connection, request: bytes) -> None:
         await connection.send(request)
@@ -157,12 +165,6 @@ class RankSet:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._break(error if isinstance(error, WorkerError) else WorkerError(f"supervision failed: {error!r}"))
-
-
-async def _connect(handle: RankHandle) -> Connection:
-    # Each as soon as it listens: a worker gives up when nobody has connected for 30 s.
-    await handle.started.wait()
-    return await Connection.open(handle.address, handle.rank)
 
 
 async def _drain(connection: Connection) -> str:

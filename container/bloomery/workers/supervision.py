@@ -39,8 +39,14 @@ class RestartRequestedError(WorkerError):
 class Supervisor:
     """One per set of running ranks. The first loss is handed to ``lost``; what follows from it is not."""
 
-    def __init__(self, handles: Sequence[RankHandle], limits: Limits, lost: Callable[[WorkerError], None]) -> None:
-        self._handles, self._limits, self._lost = handles, limits, lost
+    def __init__(
+        self,
+        handles: Sequence[RankHandle],
+        limits: Limits,
+        lost: Callable[[WorkerError], None],
+        overlapping: bool = False,  # requests overlap in a rank, which then names none of them
+    ) -> None:
+        self._handles, self._limits, self._lost, self._overlapping = handles, limits, lost, overlapping
         self._clients = [self._client(handle) for handle in handles]
         self.statuses: dict[int, Status] = {}
         self.progress_at = time.monotonic()  # when a rank last counted a step within a request or a load
@@ -130,10 +136,13 @@ class Supervisor:
 
     def _note(self, rank: int, status: Status) -> None:
         before = self.statuses.get(rank)
-        # The steps that begin and end a request are no progress within it.
-        if before and before.request_id == status.request_id and before.steps != status.steps:
+        if before and before.steps != status.steps and self._is_progress(before, status):
             self.progress_at = time.monotonic()
         self.statuses[rank] = status
+
+    def _is_progress(self, before: Status, status: Status) -> bool:
+        """A rank with one request at a time also counts a step when it begins or ends one, and names it meanwhile."""
+        return self._overlapping or (bool(status.request_id) and before.request_id == status.request_id)
 
     async def refresh(self) -> None:
         """Ask all ranks now how far they are."""
