@@ -1,0 +1,68 @@
+"""The benchmarks themselves, small: real rank processes, a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bloomery.bench import echo
+from bloomery.bench.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_a_cache_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_engines_are_compared_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "results.json"
+    arguments = ["--rounds", "2", "--models", "opt", "--layers", "1", "--new", "3", "--prompt", "4", "--batch", "2"]
+    only = ["--only", "accelerate,tp2 autotp", "--allreduce", "gloo", "--json", str(output)]
+    assert main(["engines", *arguments, *only]) == 0
+    baseline, sharded = json.loads(output.read_text())["results"]
+    assert (baseline["configuration"], sharded["configuration"]) == ("accelerate", "deepspeed tp2 autotp")
+    assert sharded["same_tokens"] == 1.0
+    assert sharded["allreduce"] == "gloo (as configured)"
+    assert len(sharded["peak_bytes"]) == 2
+    assert sharded["peak_bytes"][0] >= sharded["resident_bytes"][0] > sharded["baseline_bytes"][0]
+    for result in (baseline, sharded):
+        assert len(result["calls"]) == 2
+        assert result["p99_ms"] >= result["p50_ms"] > 0
+        assert result["tokens_per_second"] == pytest.approx(6000 / result["p50_ms"])
+        assert 0 <= result["others"] <= 1
+    assert "deepspeed tp2 autotp" in capsys.readouterr().out
+
+
+def test_a_failing_rank_is_reported_with_its_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--models", "opt", "--layers", "1", "--only", "python engine", "--dtype", "fp7"]
+    assert main(["engines", *small]) == 1
+    assert "python engine, rank 0: ConfigurationError: dtype='fp7'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "opt,t5"], "--models opt,t5: 't5' is not one of opt, bloom"),
+        (["--rounds", "0"], "--rounds 0: at least one is needed"),
+        (["--only", "nothing"], "no configuration has such a name; there are accelerate"),
+    ],
+)
+def test_wrong_options_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engines", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_server_echoes_and_is_gone_afterwards() -> None:
+    results = echo.run(seconds=0.5)
+    assert [result.connections for result in results] == [1, 4]
+    for result in results:
+        assert result.requests > 0
+        assert result.p99_ms >= result.p50_ms > 0
+        assert result.requests_per_second > 0
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    names = [Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ") for child in children]
+    assert not [name for name in names if b"bloomery serve" in name]
