@@ -211,6 +211,24 @@ def test_a_rank_that_is_killed_is_replaced_and_ping_tells_so() -> None:
         assert server.post({"do": "answer", "body": "again"}).body == b"again"
 
 
+def test_a_client_that_does_not_read_loses_its_own_stream_and_holds_up_nobody() -> None:
+    with (
+        serving(LABORATORY, env={"SERVING_CHUNKED_READ_TIMEOUT": "3"}) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as slow,
+    ):
+        body = json.dumps({"do": "stream", "flood": 2**18}).encode()
+        slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert slow.recv(15) == b"HTTP/1.1 200 OK"
+        reply = server.post({"do": "answer", "body": "somebody else"})  # waits until the one group is free
+        assert reply.body == b"somebody else"
+        server.wait_for("a client took nothing of its stream for 3 s")
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := slow.recv(2**20):
+                received = received[-10:] + piece
+        assert not received.endswith(b"0\r\n\r\n")  # cut off, not complete
+
+
 def test_two_servers_live_beside_each_other() -> None:
     with serving(LABORATORY) as first:
         with serving(LABORATORY) as second:

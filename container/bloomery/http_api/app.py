@@ -81,16 +81,12 @@ async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
     size = 0
     try:
         answer = await _answered(request, handler)
-        status, size = answer.status, max(answer.body_length, _length(answer))
+        status, size = answer.status, response.size(answer)
         return answer
     except ConnectionError:  # the client left while we wrote
         raise asyncio.CancelledError from None
     finally:
         access.log(request.remote, request.method, request.path, status, size, time.monotonic() - started, identifier)
-
-
-def _length(answer: web.StreamResponse) -> int:
-    return len(answer.body) if isinstance(answer, web.Response) and isinstance(answer.body, (bytes, bytearray)) else 0
 
 
 async def _answered(http: web.Request, handler: Handler) -> web.StreamResponse:

@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 # How long the last record of a broken stream may take to leave; a client that does not read does without it.
 _LAST_WORD = 2.0
 _RETRY_AFTER = "2"  # seconds
-NO_CONTENT_TYPE = "bloomery.no_content_type"
+NO_CONTENT_TYPE = web.ResponseKey("no_content_type", bool)
+_SENT = web.ResponseKey("sent", int)  # bytes of a stream's body
 
 
 def of_error(error: RequestError) -> web.Response:
@@ -30,6 +31,13 @@ def document(content: object, status: int = 200) -> web.Response:
     """A JSON document of our own, written the way DJLServing writes them."""
     body = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
     return web.Response(status=status, body=body, content_type="application/json")
+
+
+def size(response: web.StreamResponse) -> int:
+    """Bytes of its body, without headers and framing."""
+    if isinstance(response, web.Response):
+        return len(response.body) if isinstance(response.body, (bytes, bytearray)) else 0
+    return response[_SENT] if _SENT in response else 0
 
 
 async def send(request: web.Request, answer: Answer, write_timeout: float) -> web.StreamResponse:
@@ -71,11 +79,13 @@ async def _stream(
     await response.prepare(request)
     content_type = response.headers.get(hdrs.CONTENT_TYPE, "")
     after_newline = True
+    response[_SENT] = 0
     try:
         async for piece in answer.stream:
             if piece:
                 async with asyncio.timeout(write_timeout):
                     await response.write(piece)
+                response[_SENT] += len(piece)
                 after_newline = piece.endswith(b"\n")
         await response.write_eof()
     except StreamError as error:

@@ -6,9 +6,8 @@ import re
 
 HIDDEN = "***"
 # Names of settings and environment variables whose values are secrets. A tokenizer's pad_token is none, nor max_tokens.
-_OF_A_TOKENIZER = "".join(
-    f"(?<!{name}_)" for name in ["pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "image"]
-)
+_TOKENIZERS_OWN = ("pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "image")
+_OF_A_TOKENIZER = "".join(f"(?<!{name}_)" for name in _TOKENIZERS_OWN)
 _NAMES = re.compile(
     rf"{_OF_A_TOKENIZER}(?<![a-z])token$|(?<![a-z])(passwd|passphrase|credentials?)$"
     r"|(api|access|private|account)_?key(_id)?$|secret|password",

@@ -72,6 +72,8 @@ def lines(order):
                 wait_for(order["release"])
         if "fail" in order:
             raise ValueError(order["fail"])
+        while "flood" in order:
+            yield b"x" * order["flood"]
         while order.get("endless"):
             yield b"more\n"
             time.sleep(0.01)
