@@ -68,6 +68,13 @@ def test_null_means_the_default(request_of: MakeInput) -> None:
     assert read_request(request_of(body)) == GenerationRequest(prompts=("a",))
 
 
+def test_a_parameter_that_asks_for_nothing_is_accepted(request_of: MakeInput) -> None:
+    body = b'{"inputs": "a", "parameters": {"details": false, "watermark": false, "best_of": 1, "use_cache": true}}'
+    assert read_request(request_of(body)) == GenerationRequest(prompts=("a",))
+    asking = read_request(request_of(b'{"inputs": "a", "parameters": {"details": true}}'))
+    assert asking.parameters.extra == {"details": True}  # which the engine refuses
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -161,13 +161,24 @@ _CHECKS: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "return_full_text": ("return_full_text", _boolean),
 }
 
+# Text Generation Inference's and LMI's clients send these with every request; with these values they ask for nothing.
+_ASKS_FOR_NOTHING: dict[str, object] = {
+    "best_of": 1,
+    "decoder_input_details": False,
+    "details": False,
+    "n": 1,
+    "num_return_sequences": 1,
+    "use_cache": True,
+    "watermark": False,
+}
+
 
 def _parameters(settings: dict[str, object]) -> tuple[GenerationParameters, bool]:
     """The checked settings, and return_full_text. null means: the default."""
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in settings.items():
-        if value is None:
+        if value is None or (name in _ASKS_FOR_NOTHING and value == _ASKS_FOR_NOTHING[name]):
             continue
         if name not in _CHECKS:
             extra[name] = value  # an argument of the engine's own, or refused by the engine in words
