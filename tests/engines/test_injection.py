@@ -202,33 +202,30 @@ def test_deepspeeds_operators_are_called_as_they_expect(
 
 
 def test_the_cache_keeps_all_tokens_while_it_grows() -> None:
-    cache, all_keys = injection_cpu.KeyValueCache(), torch.randn(2, 3, 200, 4)
-    cache.append(all_keys[:, :, :50], -all_keys[:, :, :50], 0)
+    cache, everything = injection_cpu.KeyValueCache(), torch.randn(2, 2, 3, 200, 4)
+    cache.append(everything[:, :, :, :50], 0)
     for token in range(50, 200):
-        new = all_keys[:, :, token : token + 1]
-        keys, values = cache.append(new, -new, token)
+        held = cache.append(everything[:, :, :, token : token + 1], token)
 
-    assert torch.equal(keys, all_keys)
-    assert torch.equal(values, -all_keys)
+    assert torch.equal(held, everything)
 
 
 def test_a_token_is_added_without_copying_the_cache() -> None:
-    cache, token = injection_cpu.KeyValueCache(), torch.randn(2, 3, 1, 4)
-    before, _ = cache.append(torch.randn(2, 3, 65, 4), torch.randn(2, 3, 65, 4), 0)
-    after, _ = cache.append(token, token, 65)
+    cache = injection_cpu.KeyValueCache()
+    before = cache.append(torch.randn(2, 2, 3, 65, 4), 0)
+    after = cache.append(torch.randn(2, 2, 3, 1, 4), 65)
 
     assert after.data_ptr() == before.data_ptr()
-    assert torch.equal(after[:, :, :65], before)
+    assert torch.equal(after[:, :, :, :65], before)
 
 
 def test_a_smaller_batch_uses_the_room_of_a_larger_one() -> None:
-    cache, small = injection_cpu.KeyValueCache(), torch.randn(1, 2, 6, 4)
-    large, _ = cache.append(torch.randn(4, 2, 9, 4), torch.randn(4, 2, 9, 4), 0)
-    keys, values = cache.append(small, small, 0)
+    cache, small = injection_cpu.KeyValueCache(), torch.randn(2, 1, 2, 6, 4)
+    large = cache.append(torch.randn(2, 4, 2, 9, 4), 0)
+    held = cache.append(small, 0)
 
-    assert keys.data_ptr() == large.data_ptr()
-    assert torch.equal(keys, small)
-    assert torch.equal(values, small)
+    assert held.data_ptr() == large.data_ptr()
+    assert torch.equal(held, small)
 
 
 def test_a_local_mask_hides_what_lies_before_the_window() -> None:

@@ -281,13 +281,15 @@ def _engine(case: Case, path: Path) -> Any:
     from bloomery.engines import deepspeed, generation
 
     if case.way != "injection-of-loaded":
-        return deepspeed.load(path, tensor_parallel=case.ranks, kernel_inject=case.way == "injection", max_tokens=128)
+        # Gloo, because the first start with another choice compiles DeepSpeed's operator in the background.
+        options: dict[str, Any] = {"max_tokens": 128, "allreduce": "gloo"}
+        return deepspeed.load(path, tensor_parallel=case.ranks, kernel_inject=case.way == "injection", **options)
     import torch
     import transformers
 
     from bloomery.engines.injection import inject
 
-    deepspeed.start_ranks(case.ranks)
+    deepspeed.start_ranks(case.ranks, "gloo")
     model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     model = inject(model, dtype=torch.float32, tensor_parallel=case.ranks, max_tokens=128)
     return generation.TransformersEngine("deepspeed", model, model.config.model_type, None, 128, case.ranks)

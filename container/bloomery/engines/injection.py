@@ -173,7 +173,7 @@ def _adapt(
 ) -> None:
     """Put an adapter around each injected layer."""
     config: Any = module.config
-    activation = ACT2FN[getattr(config, family.activation) if family.activation else "gelu_new"]
+    activation = _activation(getattr(config, family.activation) if family.activation else "gelu_new")
     first = next(iter(layers.values()))
     rope_theta = (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
     for layer in layers.values():
@@ -187,3 +187,9 @@ def _adapt(
         parent, _, attribute = name.rpartition(".")
         adapter = InjectedLayer(layer, original[name], index == 0, family.returns_tuple, generation)
         setattr(module.get_submodule(parent), attribute, adapter)
+
+
+def _activation(name: str) -> nn.Module:
+    """transformers writes the tanh approximation of GELU in eight operators, torch in one."""
+    found: nn.Module = nn.GELU("tanh") if name in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh") else ACT2FN[name]
+    return found

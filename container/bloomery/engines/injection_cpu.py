@@ -44,29 +44,25 @@ class Attended:
 
 
 class KeyValueCache:
-    """One layer's keys and values [batch, heads, tokens, head_dim], in buffers that are kept between requests."""
+    """One layer's keys and values [2, batch, heads, tokens, head_dim], in a buffer that is kept between requests."""
 
     def __init__(self) -> None:
-        self._keys = self._values = torch.empty(0)
+        self._buffer = torch.empty(2, 0, 0, 0, 0)
 
-    def append(self, keys: Tensor, values: Tensor, past: int) -> tuple[Tensor, Tensor]:
+    def append(self, new: Tensor, past: int) -> Tensor:
         """Put new tokens behind ``past`` ones and return all of them."""
-        batch, heads, new, width = keys.shape
-        total = past + new
-        if self._keys.dim() < 4 or self._keys.shape[0] < batch or self._keys.shape[2] < total:
-            self._grow((batch, heads, total, width), keys, past)
-        self._keys[:batch, :, past:total] = keys
-        self._values[:batch, :, past:total] = values
-        return self._keys[:batch, :, :total], self._values[:batch, :, :total]
+        batch, tokens = new.shape[1], past + new.shape[3]
+        if self._buffer.shape[1] < batch or self._buffer.shape[3] < tokens:
+            self._grow(new, tokens, past)
+        self._buffer[:, :batch, :, past:tokens] = new
+        return self._buffer[:, :batch, :, :tokens]
 
-    def _grow(self, needed: tuple[int, int, int, int], like: Tensor, past: int) -> None:
-        batch, heads, total, width = needed
-        room = -(-max(total, 2 * past) // GROWTH) * GROWTH
-        old = self._keys, self._values
-        self._keys, self._values = (like.new_empty(batch, heads, room, width) for _ in range(2))
+    def _grow(self, new: Tensor, tokens: int, past: int) -> None:
+        room = -(-max(tokens, 2 * past) // GROWTH) * GROWTH
+        _, batch, heads, _, width = new.shape
+        old, self._buffer = self._buffer, new.new_empty(2, batch, heads, room, width)
         if past:
-            self._keys[:, :, :past] = old[0][:batch, :, :past]
-            self._values[:, :, :past] = old[1][:batch, :, :past]
+            self._buffer[:, :, :, :past] = old[:, :batch, :, :past]
 
 
 class CpuQkvProjection(nn.Module):
@@ -105,13 +101,11 @@ class CpuAttention:
             qkv = qkv.view(batch, tokens, self.heads, 3, -1).transpose(2, 3)
         else:
             qkv = qkv.view(batch, tokens, 3, self.heads, -1)
-        query_key, value = qkv[:, :, :2], qkv[:, :, 2]
         if self.shared.rotary:
-            query_key = rotate(query_key, *self.shared.rotary, self.every_two)
-        query, key = query_key.unbind(2)
-        keys, values = self.cache.append(key.transpose(1, 2), value.transpose(1, 2), self.shared.past)
+            rotate_(qkv[:, :, :2], *self.shared.rotary, self.every_two)
+        keys, values = self.cache.append(qkv[:, :, 1:].permute(2, 0, 3, 1, 4), self.shared.past)
         context = functional.scaled_dot_product_attention(
-            query.transpose(1, 2),
+            qkv[:, :, 0].transpose(1, 2),
             keys,
             values,
             attn_mask=self.shared.local_mask(self.window) if self.window else self.shared.mask,
@@ -197,15 +191,16 @@ class CpuResidualAdd(nn.Module):
         return hidden_state if self.after_attention or not add_bias else hidden_state.add_(attention_bias)
 
 
-def rotate(states: Tensor, cos: Tensor, sin: Tensor, every_two: bool) -> Tensor:
-    """Rotary embedding of [batch, tokens, 2, heads, head_dim]: pairs of neighbours (GPT-J) or of halves (GPT-NeoX)."""
+def rotate_(states: Tensor, cos: Tensor, sin: Tensor, every_two: bool) -> None:
+    """Rotary embedding, in place, of [batch, tokens, 2, heads, head_dim]: pairs of neighbours (GPT-J) or of halves
+    (GPT-NeoX)."""
     width = cos.shape[-1]
-    turning, rest = states[..., :width], states[..., width:]
+    turning = states[..., :width]
     if every_two:
         turned = torch.stack((-turning[..., 1::2], turning[..., ::2]), -1).flatten(-2)
     else:
         turned = torch.cat((-turning[..., width // 2 :], turning[..., : width // 2]), -1)
-    return torch.cat((turning * cos + turned * sin, rest), -1)
+    turning.mul_(cos).add_(turned.mul_(sin))
 
 
 class RotaryTable:
