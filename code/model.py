@@ -34,11 +34,13 @@ def load(options):
     }
     # Kernel injection replaces whole layers by DeepSpeed's own, for bloom, opt, gpt2, gpt_neo, gptj and gpt_neox. It
     # changes the order of the arithmetic, so compare a few outputs with those of option.kernel_inject=false.
-    if options.get("kernel_inject", "true") == "true":
-        try:
-            return deepspeed.load(path, kernel_inject=True, **settings)
-        except UnsupportedModelError as refusal:
-            logging.warning("no kernel injection: %s", refusal)
+    wish = options.get("kernel_inject", "true")
+    try:
+        return deepspeed.load(path, kernel_inject={"true": True, "false": False}.get(wish, "auto"), **settings)
+    except UnsupportedModelError as refusal:
+        if wish != "true":
+            raise
+        logging.warning("no kernel injection: %s", refusal)
     # Any other family: its linear layers are split between the ranks and the rest is left as it is ("AutoTP"). For a
     # model of your own, pass injection_policy={YourBlock: ("attention.output", "mlp.output")}.
     return deepspeed.load(path, kernel_inject=False, **settings)
