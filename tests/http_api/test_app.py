@@ -80,6 +80,17 @@ def test_a_line_break_in_a_path_makes_no_line_of_the_log(server: Server) -> None
     assert r"/x\nforged 404" in server.wait_for(r"(?m)^.*bloomery\.access.*forger-1$")[0]
 
 
+@pytest.mark.parametrize(
+    "garbage", [b"garbage\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n"]
+)
+def test_what_is_no_http_is_a_400_and_no_traceback_in_the_log(server: Server, garbage: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(garbage)
+        assert b" 400 " in connection.recv(100)
+    server.request("GET", "/models")  # its line of the log comes after whatever was said about the garbage
+    assert "Traceback" not in server.log()
+
+
 class TestBodiesThatAreTooLarge:
     @pytest.fixture(scope="class")
     @classmethod

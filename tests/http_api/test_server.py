@@ -75,15 +75,12 @@ class Waiting:
 
 
 def test_the_port_answers_within_a_second_while_the_model_loads(tmp_path: Path) -> None:
-    seconds = []
-    for attempt in range(3):  # the machine may be busy: one prompt start of three shows what the server needs
-        with loading(tmp_path, f"slow{attempt}") as (server, _):
-            reply = server.ping()
-            seconds.append(time.monotonic() - server.started)
-            assert reply.status == 503
-        if seconds[-1] < 1:
-            break
-    assert min(seconds) < 1, seconds
+    with loading(tmp_path) as (server, _):
+        assert server.ping().status == 503
+        elapsed = time.monotonic() - server.started
+        # The second figure: nanoseconds it was ready to run and other processes had the processor.
+        waited = int(Path(f"/proc/{server.process.pid}/schedstat").read_text().split()[1]) / 1e9
+        assert elapsed - waited < 1, (elapsed, waited)
 
 
 def test_while_loading_ping_tells_phase_percent_and_elapsed(tmp_path: Path) -> None:

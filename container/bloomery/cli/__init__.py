@@ -79,6 +79,8 @@ def main() -> None:
     except BloomeryError as error:
         print(f"bloomery: {error}", file=sys.stderr)
         sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def exit_code(error: BloomeryError) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 logger = logging.getLogger("bloomery.access")
 _SILENT = ("/ping",)  # health checks come every few seconds and would bury the rest
 
@@ -17,3 +19,16 @@ def log(
     shown = path.encode("unicode_escape").decode("ascii")  # a %0a in the path must not become a line of the log
     milliseconds = seconds * 1000
     logger.info("%s %s %s %s %d bytes %.1f ms %s", remote, method, shown, status, size, milliseconds, request_id)
+
+
+class NotHttp(logging.Filter):
+    """For aiohttp's log: a stranger's bytes that are no HTTP request make one line, not a traceback with the bytes."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten such a record; let everything pass."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}", ()
+            record.exc_info = None
+        return True

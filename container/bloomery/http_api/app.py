@@ -83,7 +83,7 @@ async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await _answered(request, handler)
         status, size = answer.status, response.size(answer)
         return answer
-    except ConnectionError:  # the client left while we wrote
+    except ConnectionError:
         raise asyncio.CancelledError from None
     finally:
         access.log(request.remote, request.method, request.path, status, size, time.monotonic() - started, identifier)
@@ -105,9 +105,9 @@ async def _answered(http: web.Request, handler: Handler) -> web.StreamResponse:
         wrapped = RequestError(error.text or error.reason)
         wrapped.status, wrapped.type_name = error.status, type(error).__name__
         return response.of_error(wrapped)
-    except ConnectionError:
-        raise
     except Exception as error:
+        if isinstance(error, ConnectionError) and (http.transport is None or http.transport.is_closing()):
+            raise  # the client left while we wrote
         logger.exception("a request failed inside the server")
         return response.of_error(RequestError(f"the server failed to answer: {type(error).__name__}: {error}"))
 

@@ -37,7 +37,8 @@ def size(response: web.StreamResponse) -> int:
     """Bytes of its body, without headers and framing."""
     if isinstance(response, web.Response):
         return len(response.body) if isinstance(response.body, (bytes, bytearray)) else 0
-    return response[_SENT] if _SENT in response else 0
+    sent: int = response.get(_SENT, 0)
+    return sent
 
 
 async def send(request: web.Request, answer: Answer, write_timeout: float) -> web.StreamResponse:
@@ -94,6 +95,12 @@ async def _stream(
     except TimeoutError:
         logger.warning("a client took nothing of its stream for %g s; its connection is closed", write_timeout)
         await _abort(request, response, None)
+    except ConnectionError:
+        raise  # the client has left
+    except Exception as error:
+        logger.exception("a stream broke off inside the server")
+        text = f"the server failed: {type(error).__name__}"
+        await _abort(request, response, sanitise.stream_failure(content_type, 500, text, after_newline))
     return response
 
 

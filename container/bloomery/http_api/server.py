@@ -13,7 +13,7 @@ from enum import Enum
 from aiohttp import web
 
 from bloomery.errors import ModelLoadError
-from bloomery.http_api import app, listen
+from bloomery.http_api import access, app, listen
 from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
 from bloomery.settings import Settings
@@ -59,6 +59,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         # handler_cancellation: without it a client that goes away is noticed by nobody.
+        logging.getLogger("aiohttp.server").addFilter(access.NotHttp())
         runner = web.AppRunner(
             app.build(self._registry, self._settings.server),
             handler_cancellation=True,

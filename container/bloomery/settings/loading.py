@@ -238,7 +238,9 @@ class _Model:
             self.explained.append(Explained(settings.name, key, value, origin))
 
         row("name", settings.name, "the directory" if self.source.name else "the checkpoint")
-        row("model_dir", str(settings.model_dir), "default" if self.source.is_default else "argument")
+        row(
+            "model_dir", str(settings.model_dir), "default" if settings.model_dir == self.home.model_dir else "argument"
+        )
         for setting in table.MODEL:
             value = getattr(settings, setting.field)
             if isinstance(value, dict):
