@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -33,6 +34,9 @@ def serve(path: str) -> None:
 
 
 def _accept(listener: socket.socket) -> None:
+    # The kernel may hand SIGTERM to any thread that does not block it, and then the main thread, which alone runs
+    # Python's handlers, sleeps on in its system call. The peers' threads inherit this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while True:
         connection, _address = listener.accept()
         threading.Thread(target=_converse, args=(connection,), name="bloomery-control-peer", daemon=True).start()

@@ -100,16 +100,18 @@ class StreamBuffer:
         self._size = 0
         self.fail(StreamError("the reader has left"))
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            while self._pieces:
-                piece = self._pieces.popleft()
-                self._size -= len(piece)
-                self._taken.set()
-                yield piece
-            if self._ended:
-                break
+    def __aiter__(self) -> StreamBuffer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._pieces and not self._ended:
             self._changed.clear()
             await self._changed.wait()
+        if self._pieces:
+            piece = self._pieces.popleft()
+            self._size -= len(piece)
+            self._taken.set()
+            return piece
         if self._error is not None:
             raise self._error
+        raise StopAsyncIteration

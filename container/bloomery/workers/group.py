@@ -110,7 +110,7 @@ class Group:
             self._failures = 0
             yield answer
         finally:
-            if not task.done():
+            if not job.delivered:
                 job.abandon()
                 ranks.cancel(job)
 

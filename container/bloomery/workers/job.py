@@ -38,13 +38,18 @@ class Job:
         """Hand over rank 0's answer."""
         if self._answer.done():
             return
-        stream = aiter(self.buffer) if head.content is None else None
+        stream = self.buffer if head.content is None else None
         self._answer.set_result(Answer(head.code, head.message, head.properties, head.content or [], stream))
 
     @property
     def streaming(self) -> bool:
         """Whether the status line is out and pieces are still to come."""
         return self._answer.done() and not self.buffer.closed
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the caller has, or can still read, all there will ever be."""
+        return self._answer.done() and (self.buffer.closed or self._answer.result().stream is None)
 
     def fail(self, message: str) -> None:
         """The server cannot answer: 503, or the end of the stream if the status line has left."""

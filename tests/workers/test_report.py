@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+from tests.support.worker_models import settings
+
+from bloomery.errors import ConfigurationError, WorkerError
+from bloomery.workers.report import load_report
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("rank 1 (pid 4) was killed by signal 9 (SIGKILL)", "out-of-memory killer"),
+        ("ModuleNotFoundError: No module named 'peft'", "requirements.txt"),
+        ("torch.OutOfMemoryError: CUDA out of memory", "does not fit"),
+        ("loading took longer than model_loading_timeout=5 s", "raise option.model_loading_timeout"),
+        ("ValueError: bad weights", "correct the handler or the setting"),
+    ],
+)
+def test_the_report_says_what_went_wrong_and_what_to_do(tmp_path, reason, advice):
+    report = load_report(settings(tmp_path, ranks=2), 0, WorkerError(reason))
+
+    assert f"what: {reason}" in report
+    (line,) = [line for line in report.splitlines() if "to do:" in line]
+    assert advice in line
+
+
+def test_the_report_names_the_model_and_its_settings(tmp_path):
+    report = load_report(settings(tmp_path, ranks=2, name="opt"), 1, ConfigurationError("no"))
+
+    assert "model 'opt' could not be loaded" in report
+    assert f"opt in {tmp_path}" in report
+    assert "MPI, tensor_parallel_degree=2, entry point model.py, handler handle" in report
+    assert "where: group 1" in report
