@@ -413,6 +413,17 @@ class TestServer:
         assert world.settings("mine", "shutdown_grace=4", SERVING_SHUTDOWN_GRACE="3").server.shutdown_grace == 4
 
 
+class TestWithoutTheRepository:
+    def test_a_checkpoint_is_served_by_the_built_in_handler(self) -> None:
+        (model,) = load("s3://bucket/opt-30b/", environ={}, home=Home(None)).models
+        assert (model.name, model.entry_point, model.engine) == ("opt-30b", "djl_python.deepspeed", "DeepSpeed")
+        assert model.model_dir.is_dir()
+
+    def test_no_argument_is_refused_with_an_example(self) -> None:
+        with pytest.raises(ConfigurationError, match="bloomery serve facebook/opt-125m"):
+            load(environ={}, home=Home(None))
+
+
 def test_every_setting_is_explained_with_its_source(world: World) -> None:
     rows = world.settings("mine", "batch_size=2", OPTION_OWN="x").explained
     found = {(row.scope, row.key): (row.value, row.origin) for row in rows}

@@ -177,6 +177,11 @@ class _Model:
         where = next((found[key] for key in table.MODEL_SOURCES if key in found), None)
         if where is None and source.is_checkpoint(model_dir):
             where = found["option.model_id"] = Found(str(model_dir), f"the checkpoint in {model_dir}")
+        if where is None and self.source.is_default and self.home.repository is None:
+            raise ConfigurationError(
+                "nothing says what to serve; name a model directory, a checkpoint, an s3:// URI or a hub model's id: "
+                "bloomery serve facebook/opt-125m"
+            )
         name = self.source.name or (source.name_of(where.text) if where else "model")
         values, origins = self._values()
         stated_degree = values.pop("tensor_parallel_degree", 1)
@@ -238,9 +243,8 @@ class _Model:
             self.explained.append(Explained(settings.name, key, value, origin))
 
         row("name", settings.name, "the directory" if self.source.name else "the checkpoint")
-        row(
-            "model_dir", str(settings.model_dir), "default" if settings.model_dir == self.home.model_dir else "argument"
-        )
+        own = settings.model_dir == self.home.model_dir
+        row("model_dir", str(settings.model_dir), "default" if own else "argument")
         for setting in table.MODEL:
             value = getattr(settings, setting.field)
             if isinstance(value, dict):
