@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -99,6 +100,24 @@ async def test_garbage_on_the_request_socket_ends_the_group(start_model):
     model = await start_model(2)
 
     assert "rank 1 answered garbage" in await failure(model, "garbage", rank=1)
+    assert await echo(model) == "hello"
+
+
+async def test_garbage_on_the_control_socket_ends_the_group(start_model):
+    model = await start_model(2)
+
+    assert re.search(
+        r"rank 1 \(pid \d+\) answers garbage on its control socket", await failure(model, "garble", rank=1)
+    )
+    assert await echo(model) == "hello"
+
+
+async def test_a_rank_that_does_not_answer_its_control_socket_ends_the_group(start_model):
+    model = await start_model(2, limits=replace(FAST, silence=1))
+
+    message = await failure(model, "hold the interpreter", rank=1)
+
+    assert re.search(r"rank 1 \(pid \d+\) has not answered its control socket for 1 s", message)
     assert await echo(model) == "hello"
 
 
