@@ -115,6 +115,16 @@ def test_sigterm_while_loading_exits_0_and_leaves_nothing(tmp_path: Path) -> Non
         assert not [child for child in children if child.is_running()]
 
 
+def test_sigterm_as_soon_as_the_port_is_open_exits_0(tmp_path: Path) -> None:
+    server = start(LABORATORY)
+    try:
+        assert server.url  # printed before most of the server has been imported
+        assert server.stop() == 0
+        assert server.leftovers == []
+    finally:
+        finish(server)
+
+
 def test_sigterm_during_a_request_delivers_the_answer_and_exits_0(tmp_path: Path) -> None:
     with serving(LABORATORY) as server:
         children = psutil.Process(server.process.pid).children(recursive=True)
@@ -199,13 +209,19 @@ def test_a_model_that_cannot_load_ends_the_server_with_1_and_one_report(tmp_path
         finish(server)
 
 
-def test_a_rank_that_is_killed_is_replaced_and_ping_tells_so() -> None:
-    with serving(LABORATORY) as server:
+def test_while_a_killed_rank_is_replaced_ping_is_a_503_and_then_healthy_again(tmp_path: Path) -> None:
+    with loading(tmp_path) as (server, gate):
+        gate.touch()
+        server.wait_ready()
+        gate.unlink()  # the next load waits
         (rank, *_) = psutil.Process(server.process.pid).children()
         rank.kill()
         eventually(lambda: server.ping().status == 503, "/ping has noticed")
+        state = server.ping().json()["slow"]
+        assert (state["status"], state["state"]) == ("Unhealthy", "restarting")
+        gate.touch()
         eventually(lambda: server.ping().status == 200, "the group is back")
-        assert server.post({"do": "answer", "body": "again"}).body == b"again"
+        assert server.post({}).body == b"served"
 
 
 def test_a_client_that_does_not_read_loses_its_own_stream_and_holds_up_nobody() -> None:

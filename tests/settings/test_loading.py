@@ -351,6 +351,20 @@ def test_known_keys_and_a_handlers_own_are_not(world: World) -> None:
     assert world.settings("mine").notices == []
 
 
+@pytest.mark.parametrize(
+    ("name", "notice"),
+    [
+        ("SERVING_LOAD_MODELS", "environment SERVING_LOAD_MODELS has no effect in this server"),
+        (
+            "SERVING_JOB_QUEUE_SIZES",
+            "environment SERVING_JOB_QUEUE_SIZES has no effect in this server; did you mean SERVING_JOB_QUEUE_SIZE?",
+        ),
+    ],
+)
+def test_an_unknown_variable_of_the_server_is_warned_of(world: World, name: str, notice: str) -> None:
+    assert world.settings("mine", **{name: "1"}).notices == [notice]
+
+
 def test_an_unknown_bare_key_on_the_command_line_is_refused(world: World) -> None:
     with pytest.raises(ConfigurationError, match=r"did you mean option\.dtype"):
         world.model("mine", "dtype=fp16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 from bloomery import cli, settings
@@ -11,6 +12,8 @@ from bloomery.http_api import listen
 
 def serve(source: str | None, host: str | None, port: int | None, options: list[str]) -> int:
     """Serve until told to stop; the exit code."""
+    # Until the server's own handlers are in place: whoever stops us this early gets the same exit code.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.OK))
     loaded = settings.load(source, options=options, host=host, port=port)
     listener = listen.bind(loaded.server.host, loaded.server.port)
     _configure_logging()

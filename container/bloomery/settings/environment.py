@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 
 from bloomery.settings.properties import Found
@@ -32,6 +33,18 @@ def read_server(environ: Mapping[str, str]) -> dict[str, Found]:
         size = Found(str(int(megabytes) * 2**20), "environment SAGEMAKER_MAX_PAYLOAD_IN_MB")
         found.setdefault("max_request_size", size)
     return found
+
+
+def strangers(environ: Mapping[str, str]) -> list[str]:
+    """SERVING_ variables that stand for no setting here, each with the nearest one that does."""
+    known = [name for setting in (*MODEL, *SERVER) for name in setting.variables if name.startswith("SERVING_")]
+    notices = []
+    for name in sorted(environ.keys() - known):
+        if name.startswith("SERVING_"):
+            close = difflib.get_close_matches(name, known, 1, 0.85)
+            advice = f"; did you mean {close[0]}?" if close else ""
+            notices.append(f"environment {name} has no effect in this server{advice}")
+    return notices
 
 
 def _add(found: dict[str, Found], environ: Mapping[str, str], settings: Iterable[Setting]) -> None:

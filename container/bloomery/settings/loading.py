@@ -60,7 +60,7 @@ def load(
     command = _command_line(options)
     root = properties.read(home.properties) if home.properties else {}
     explained: list[Explained] = []
-    notices: list[str] = []
+    notices = environment.strangers(environ)
     server = _server(command, environ, root, host, port, explained)
     models = []
     for one in source.find(argument, home):
