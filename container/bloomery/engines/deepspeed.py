@@ -92,8 +92,8 @@ def _ranks(tensor_parallel: int | None) -> int:
     ranks = world if tensor_parallel is None else tensor_parallel
     if ranks < 1 or ranks != world:
         raise ConfigurationError(
-            f"tensor_parallel={ranks}, but WORLD_SIZE says {world} rank(s) run: a DeepSpeed group has as many processes "
-            "as its tensor_parallel degree"
+            f"tensor_parallel={ranks}, but WORLD_SIZE says {world} rank(s) run: a DeepSpeed group has as many "
+            "processes as its tensor_parallel degree"
         )
     return ranks
 
@@ -131,11 +131,7 @@ def start_ranks(ranks: int, preference: str = "auto") -> None:
     import deepspeed
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 
-    if torch.distributed.is_initialized():
-        return
-    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
-        os.environ.setdefault(name, value)
-    if ranks == 1:
+    if ranks == 1 or torch.distributed.is_initialized():
         return
     compatible = deepspeed.ops.__compatible_ops__
     known = compatible.get(ShareMemCommBuilder.NAME)

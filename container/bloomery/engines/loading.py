@@ -132,8 +132,8 @@ class Progress:
 class Filler:
     """Fills a module's tensors one by one: each is poisoned, filled and looked at, and at the end none may be left.
 
-    A tensor is poisoned just before it is filled, not all at once at the start: DeepSpeed's empty tensors take no memory
-    until they are first written.
+    A tensor is poisoned just before it is filled, not all at once at the start: DeepSpeed's empty tensors take no
+    memory until they are first written.
     """
 
     def __init__(self, module: nn.Module, reader: CheckpointReader) -> None:

@@ -1,4 +1,4 @@
-"""Read parts of a checkpoint's tensors: safetensors (one file or an index) and torch ``.bin`` files.
+"""Read parts of a checkpoint's tensors: safetensors (one file or an index), ``.bin`` files, DeepSpeed's split ones.
 
 Nothing is held: tensors are views of memory-mapped files, and what leaves is copied piece by piece, so that a rank's
 own memory never holds a weight twice, nor the half of a weight that belongs to another rank.
@@ -10,11 +10,14 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
+from bloomery.engines import presharded
+from bloomery.engines.pickled import PickledFile
+from bloomery.engines.presharded import PreshardedFile
 from bloomery.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -125,56 +128,22 @@ class CheckpointReader:
         return self._handles[file]
 
 
-class _TorchFile:
-    """A ``.bin`` file with safe_open's face."""
-
-    def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
-        self._tensors = tensors
-
-    def keys(self) -> Iterable[str]:
-        return self._tensors.keys()
-
-    def get_slice(self, name: str) -> _TorchSlice:
-        return _TorchSlice(self._tensors[name])
-
-
-class _TorchSlice:
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self._tensor = tensor
-
-    def get_shape(self) -> list[int]:
-        return list(self._tensor.shape)
-
-    def __getitem__(self, index: Any) -> torch.Tensor:
-        return self._tensor[index]
-
-
 def open_tensors(file: Path) -> Any:
     """A lazily read file with ``keys()`` and ``get_slice(name)``."""
     try:
         if file.suffix == ".safetensors":
             return safe_open(file, framework="pt", device="cpu")
-        return _TorchFile(load_pickle(file))
+        return PreshardedFile(file.parent) if file.name == presharded.CONFIG else PickledFile(file)
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} is missing: the download is incomplete, or the index is wrong") from error
     except Exception as error:
         raise CheckpointError(f"{file} cannot be read as a checkpoint: {error}") from error
 
 
-def load_pickle(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a torch file, mapped where its format allows; nothing but tensors is unpickled."""
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        log.warning("%s is in torch's old format, which must be read whole into memory", file)
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    return {name: value for name, value in cast(dict[str, Any], loaded).items() if isinstance(value, torch.Tensor)}
-
-
 def _files(path: Path, open_file: Callable[[Path], Any]) -> Iterator[tuple[Path, Iterable[str]]]:
-    """Each file of the checkpoint and the names it holds. Safetensors win over ``.bin``."""
+    """Each file of the checkpoint and the names it holds. Safetensors win over ``.bin``, both over split files."""
     for index, single in zip(_INDEXES, _FILES, strict=True):
         if (path / index).is_file():
             found = _from_index(path / index)
@@ -185,6 +154,9 @@ def _files(path: Path, open_file: Callable[[Path], Any]) -> Iterator[tuple[Path,
         if single.endswith(".bin"):
             log.warning("%s: reading .bin files; convert the checkpoint to safetensors to load it faster", path)
         yield from found.items()
+        return
+    if (path / presharded.CONFIG).is_file():
+        yield path / presharded.CONFIG, open_file(path / presharded.CONFIG).keys()
         return
     loose = sorted(path.glob("*.safetensors"))
     if not loose:
