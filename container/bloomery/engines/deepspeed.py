@@ -66,8 +66,7 @@ def load(
     preparation = precision.Preparation(chosen, _device())
     with memory.returned_when_freed(), loading.reading(path, meta.rename) as reader:
         if inject:
-            model = _load_injected(meta, reader, chosen.dtype, ranks, limit)
-            preparation.apply(model)
+            model = _load_injected(meta, reader, chosen.dtype, ranks, limit, preparation.apply)
         else:
             sharded = _shard(meta, config, chosen.dtype, ranks, injection_policy)
             model = sharded.module
@@ -243,13 +242,18 @@ def _give_data_to_sliced_tables(model: nn.Module, family: Family | None) -> None
 
 
 def _load_injected(
-    meta: loading.MetaModel, reader: CheckpointReader, dtype: torch.dtype, ranks: int, max_tokens: int
+    meta: loading.MetaModel,
+    reader: CheckpointReader,
+    dtype: torch.dtype,
+    ranks: int,
+    max_tokens: int,
+    prepare: Callable[[nn.Module, str], None],
 ) -> Any:
     from bloomery.engines.injection import inject
     from bloomery.engines.injection_weights import fill_injected
 
-    def fill(module: nn.Module) -> None:
-        fill_injected(module, meta, reader, ranks, rank.current.index)
+    def fill(module: nn.Module, full: Callable[[str], None]) -> None:
+        fill_injected(module, full, meta, reader, ranks, rank.current.index, prepare)
 
     return inject(meta.model, dtype=dtype, tensor_parallel=ranks, max_tokens=max_tokens, fill=fill)
 

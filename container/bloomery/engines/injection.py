@@ -35,6 +35,9 @@ from bloomery.engines.injection_families import InjectedFamily, check_injectable
 from bloomery.engines.injection_weights import injected_layers
 from bloomery.errors import UnsupportedModelError
 
+# Gets the model and a function to call with the name of each injected layer that is full.
+Fill = Callable[[nn.Module, Callable[[str], None]], None]
+
 _injected: weakref.ref[nn.Module] | None = None
 
 
@@ -44,7 +47,7 @@ def inject(
     dtype: torch.dtype,
     tensor_parallel: int,
     max_tokens: int,
-    fill: Callable[[nn.Module], None] | None = None,
+    fill: Fill | None = None,
     deepspeed_kernels: bool | None = None,
 ) -> nn.Module:
     """Replace the decoder layers by DeepSpeed's, each rank holding its share, and return the model.
@@ -83,11 +86,14 @@ def inject(
             f"DeepSpeed replaced {len(layers)} of the {config.num_hidden_layers} layers of this {config.model_type} "
             f"model; load it with kernel_inject=False"
         )
-    if on_meta and fill is not None:
-        fill(module)
     if deepspeed_kernels is None:
-        deepspeed_kernels = next(module.parameters()).device.type != "cpu"
-    _adapt(module, layers, original, family, max_tokens, deepspeed_kernels)
+        deepspeed_kernels = deepspeed.get_accelerator().device_name() != "cpu"
+    adapt = _adapter(module, layers, original, family, max_tokens, deepspeed_kernels)
+    if on_meta and fill is not None:
+        fill(module, adapt)
+    else:
+        for name in layers:
+            adapt(name)
     _injected = weakref.ref(module)
     return module
 
@@ -163,30 +169,34 @@ def _gpt2_container(upstream: Any) -> Any:
     return Gpt2Container
 
 
-def _adapt(
+def _adapter(
     module: nn.Module,
     layers: dict[str, Any],
     original: dict[str, type],
     family: InjectedFamily,
     max_tokens: int,
     deepspeed_kernels: bool,
-) -> None:
-    """Put an adapter around each injected layer."""
+) -> Callable[[str], None]:
+    """A function that puts an adapter around the injected layer of a name."""
     config: Any = module.config
     activation = _activation(getattr(config, family.activation) if family.activation else "gelu_new")
-    first = next(iter(layers.values()))
+    first_name, first = next(iter(layers.items()))
     rope_theta = (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
     for layer in layers.values():
         if rope_theta:
             layer.config.rope_theta = rope_theta  # read at every call; DeepSpeed's policies leave it at 10000
     generation = KernelGeneration(first, max_tokens) if deepspeed_kernels else CpuGeneration(first, max_tokens)
-    for index, (name, layer) in enumerate(layers.items()):
+
+    def adapt(name: str) -> None:
+        layer = layers[name]
         if isinstance(generation, CpuGeneration):
             # BLOOM's projection stays interleaved by head, GPT-NeoX's is rearranged when it is filled.
             injection_cpu.install(layer, generation.shared, activation, interleaved=layer.config.bigscience_bloom)
         parent, _, attribute = name.rpartition(".")
-        adapter = InjectedLayer(layer, original[name], index == 0, family.returns_tuple, generation)
+        adapter = InjectedLayer(layer, original[name], name == first_name, family.returns_tuple, generation)
         setattr(module.get_submodule(parent), attribute, adapter)
+
+    return adapt
 
 
 def _activation(name: str) -> nn.Module:

@@ -15,30 +15,45 @@ head by head); GPT-NeoX's are rearranged to all queries, all keys, all values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from deepspeed.ops.transformer.inference import DeepSpeedTransformerInference
 from torch import Tensor, nn
 
 from bloomery.engines.injection_families import FAMILIES, InjectedFamily
-from bloomery.engines.loading import Filler, MetaModel, fill_plain, tie
+from bloomery.engines.loading import Filler, MetaModel, fill_plain, prepare_alone, tie
 from bloomery.engines.reader import CheckpointReader, Range
 from bloomery.sharding import WHOLE
 
 
-def fill_injected(module: nn.Module, meta: MetaModel, reader: CheckpointReader, ranks: int, rank: int) -> None:
-    """Fill every tensor of a model whose layers DeepSpeed has just replaced, and raise when one is left."""
+def fill_injected(
+    module: nn.Module,
+    full: Callable[[str], None],
+    meta: MetaModel,
+    reader: CheckpointReader,
+    ranks: int,
+    rank: int,
+    prepare: Callable[[nn.Module, str], None] = lambda module, prefix: None,
+) -> None:
+    """Fill every tensor of a model whose layers DeepSpeed has just replaced, and raise when one is left.
+
+    ``full`` hears each layer's name when it is full; then ``prepare`` gets the layer, and at the end the model, to
+    repack their matrices: two copies of one layer exist then, never of all.
+    """
     tie(module, meta.ties)
     layers = dict(injected_layers(module))
-    for layer in layers.values():
-        _store_as_linear(layer)
     filler = Filler(module, reader)
     config: Any = module.config
     for name, layer in layers.items():
+        _store_as_linear(layer)
         _LayerFiller(FAMILIES[config.model_type], filler, name, ranks, rank).fill(layer)
+        filler.check_parts(f"{name}.")
+        full(name)
+        prepare_alone(module, name, prepare)
     fill_plain(filler, meta, lambda _: WHOLE)
     filler.check()
+    prepare(module, "")
 
 
 def injected_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:

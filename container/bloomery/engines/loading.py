@@ -168,15 +168,23 @@ class Filler:
         """What nothing was copied into yet, and its bytes."""
         return {name: tensor.numel() * tensor.element_size() for name, tensor in self._left.items()}
 
+    def check_parts(self, prefix: str = "") -> None:
+        """Raise when a part of a tensor under ``prefix`` was forgotten. Those that are whole may be repacked now."""
+        mine = {name: self._in_parts.pop(name) for name in list(self._in_parts) if name.startswith(prefix)}
+        self._refuse([name for name, tensor in mine.items() if _is_poisoned(tensor)])
+
     def check(self) -> None:
         """Raise when a tensor, or a part of one, was forgotten."""
-        forgotten = [*self._left, *(name for name, tensor in self._in_parts.items() if _is_poisoned(tensor))]
+        self.check_parts()
+        self._refuse(list(self._left))
+        self._progress.finish()
+
+    def _refuse(self, forgotten: list[str]) -> None:
         if forgotten:
             raise CheckpointError(
                 f"{self.reader.path} lacks weights of this {type(self.module).__name__}: {_some(forgotten)}. "
                 "The checkpoint is incomplete, or its config.json describes another model"
             )
-        self._progress.finish()
 
 
 def fill(
@@ -198,10 +206,10 @@ def fill(
     for unit in units:
         fill_plain(filler, meta, part, f"{unit}." if unit else "")
         if unit:
-            _prepare_alone(module, unit, prepare)
+            prepare_alone(module, unit, prepare)
     filler.check()
     for name in _outside(module, units):
-        _prepare_alone(module, name, prepare)
+        prepare_alone(module, name, prepare)
 
 
 def fill_plain(filler: Filler, meta: MetaModel, part: Callable[[str], Split], prefix: str = "") -> None:
@@ -239,7 +247,7 @@ def _units(module: nn.Module, sizes: dict[str, int]) -> list[str]:
     return [*sorted(total, key=lambda unit: -total[unit]), ""]
 
 
-def _prepare_alone(module: nn.Module, unit: str, prepare: Callable[[nn.Module, str], None]) -> None:
+def prepare_alone(module: nn.Module, unit: str, prepare: Callable[[nn.Module, str], None]) -> None:
     """``prepare`` looks at a module's children; here it shall see one child only, the others being empty yet."""
     owner_name, _, last = unit.rpartition(".")
     owner, shelf = module.get_submodule(owner_name), nn.Module()
