@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from tests.support.rank_pair import run_pair
 from tests.support.tiny_models import tiny_model
 
 from bloomery.engines import deepspeed
-from bloomery.engines.loading import CheckpointReader
+from bloomery.engines.loading import CheckpointReader, Progress
 from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.processes import rank
 
 MATRIX = "transformer.h.0.self_attention.query_key_value.weight"
 PROMPT = torch.tensor([[11, 12, 13, 14, 15, 16]])
@@ -187,6 +189,31 @@ class TestFilling:
 
         with pytest.raises(UnsupportedModelError, match="gloom"):
             deepspeed.load(bloom)
+
+
+class TestProgress:
+    def test_the_log_says_bytes_rate_and_time_left_every_few_seconds(self, caplog) -> None:
+        progress = Progress(total=200_000_000, every=0)
+
+        with caplog.at_level(logging.INFO):
+            progress.add(50_000_000)
+
+        assert re.search(r"50 of 200 MB, \d+ MB/s, \d+ s left", caplog.text)
+
+    def test_the_control_channel_hears_the_percentage(self, monkeypatch) -> None:
+        clock = iter(range(100))
+        monkeypatch.setattr("time.monotonic", lambda: next(clock))
+        progress = Progress(total=200)
+
+        progress.add(50)
+
+        status = rank.current.status()
+        assert (status.phase, status.percent) == ("loading weights", 25.0)
+
+    def test_a_load_ends_at_a_hundred_percent(self, bloom: Path) -> None:
+        deepspeed.load(bloom)
+
+        assert rank.current.status().percent == 100.0
 
 
 MEASURE = """

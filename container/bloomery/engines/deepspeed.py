@@ -52,6 +52,7 @@ def load(
     """
     path = Path(path)
     ranks = _ranks(tensor_parallel)
+    os.environ.setdefault("DS_ACCELERATOR", _device())  # DeepSpeed's own search prints a warning on a CPU
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
     inject = _choose_injection(config, kernel_inject, injection_policy, ranks)
     chosen = precision.choose(dtype, config, _device())
