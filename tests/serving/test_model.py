@@ -361,3 +361,5 @@ async def test_stop_during_a_load_ends_it(start_model):
     await model.stop(grace=5)
 
     assert not any(alive(pid) for pid in ranks)
+    with pytest.raises(ModelLoadError, match="stopped before it was loaded"):
+        await model.loaded()

@@ -62,10 +62,12 @@ class Model:
             group.start()
 
     async def loaded(self) -> None:
-        """Wait until a first group is ready; raises ModelLoadError if the model failed."""
+        """Wait until a first group is ready; raises ModelLoadError if the model failed or was stopped before."""
         await self._loaded.wait()
         if self.error is not None:
             raise self.error
+        if not self._loaded_at:
+            raise ModelLoadError(f"model {self.name!r} was stopped before it was loaded")
 
     async def stop(self, grace: float) -> None:
         """Refuse new requests, let the running ones finish for ``grace`` seconds, then end every process."""
@@ -76,7 +78,8 @@ class Model:
         self._queue.refuse_all(ServiceUnavailableError(f"model {self.name!r} is shutting down"))
         await asyncio.gather(*(group.stop() for group in self._groups))
         if self._failing is not None:
-            await self._failing
+            await asyncio.wait({self._failing})
+        self._loaded.set()
         self._allocator.announce(-self._announced)
         self._announced = 0
 

@@ -70,8 +70,9 @@ async def until_first_failure(
     try:
         while pending:
             done, pending = await asyncio.wait(pending, timeout=tick, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+            for task in tasks:  # in order, so that of two ranks that fail together the first is named
+                if task in done:
+                    task.result()
             if pending and check is not None:
                 await check()
     finally:

@@ -29,8 +29,9 @@ def _rank_spec(
     socket = directory / "sock"
     control = directory / f"control.{rank}"
     python = settings.python_executable or sys.executable
+    model_dir = settings.model_dir.absolute()
     command = [python, "-u", str(PYTHON_ROOT / "djl_python_engine.py"), "--sock-type", "unix", "--sock-name"]
-    command += [str(socket), "--model-dir", str(settings.model_dir), "--entry-point", settings.entry_point]
+    command += [str(socket), "--model-dir", str(model_dir), "--entry-point", settings.entry_point]
     if is_distributed(settings):
         command += ["--device-id", "-1", "--tensor-parallel-degree", str(settings.tensor_parallel_degree)]
     else:
@@ -42,7 +43,7 @@ def _rank_spec(
         rank=rank,
         command=command,
         env=_environment(settings, rank, control, port, allocation),
-        cwd=settings.model_dir,
+        cwd=model_dir,
         address=directory / f"sock.{rank}" if is_distributed(settings) else socket,
         control_address=control,
     )
@@ -57,7 +58,7 @@ def _environment(
     settings: ModelSettings, rank: int, control: Path, port: ReservedPort, allocation: Allocation
 ) -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH")
-    paths = [str(PYTHON_ROOT), str(settings.model_dir), *([inherited] if inherited else [])]
+    paths = [str(PYTHON_ROOT), str(settings.model_dir.absolute()), *([inherited] if inherited else [])]
     env = dict(os.environ)
     env |= {
         "PYTHONPATH": os.pathsep.join(paths),

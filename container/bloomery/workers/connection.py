@@ -9,6 +9,10 @@ from bloomery.errors import ProtocolError, WorkerError
 from bloomery.protocol import frames
 
 
+class LostConnectionError(WorkerError):
+    """A rank hung up. Why, its exit tells a moment later."""
+
+
 class Connection:
     """Frames to and from one rank. Whatever goes wrong on it is a WorkerError: the rank is lost."""
 
@@ -22,7 +26,7 @@ class Connection:
         try:
             reader, writer = await asyncio.open_unix_connection(address, limit=2**20)
         except OSError as error:
-            raise WorkerError(f"rank {rank} does not accept a connection on {address}: {error}") from error
+            raise LostConnectionError(f"rank {rank} does not accept a connection on {address}: {error}") from error
         return cls(reader, writer, rank)
 
     async def send(self, frame: bytes) -> None:
@@ -45,14 +49,14 @@ class Connection:
         try:
             return await frames.read_async(decoder, self._reader.readexactly)
         except asyncio.IncompleteReadError as error:
-            raise WorkerError(f"rank {self.rank} closed its connection") from error
+            raise LostConnectionError(f"rank {self.rank} closed its connection") from error
         except OSError as error:
             raise self._lost(error) from error
         except ProtocolError as error:
             raise WorkerError(f"rank {self.rank} answered garbage: {error}") from error
 
     def _lost(self, error: OSError) -> WorkerError:
-        return WorkerError(f"rank {self.rank} lost its connection: {error.strerror or error}")
+        return LostConnectionError(f"rank {self.rank} lost its connection: {error.strerror or error}")
 
     def close(self) -> None:
         """Hang up."""

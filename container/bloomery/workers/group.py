@@ -24,7 +24,7 @@ from bloomery.workers.leader import TRACKING_ID
 from bloomery.workers.limits import Limits
 from bloomery.workers.rank_set import RankSet
 from bloomery.workers.report import load_report
-from bloomery.workers.supervision import RestartRequestedError
+from bloomery.workers.supervision import RestartRequestedError, reason_of
 
 GroupState = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
@@ -180,7 +180,7 @@ class Group:
                 if self._restarts == 0 and not self._stopping.is_set():
                     raise
                 cause = error
-            self._change("restarting", str(cause))
+            self._change("restarting", reason_of(cause))
             return cause
         finally:
             if self._ranks is not None:
@@ -214,8 +214,8 @@ class Group:
 
     def _fail(self, error: BloomeryError) -> None:
         report = load_report(self.settings, self.index, error)
-        self.error = ModelLoadError(f"model {self.settings.name!r} failed: {error}", report)
-        self._change("failed", str(error))
+        self.error = ModelLoadError(f"model {self.settings.name!r} failed: {reason_of(error)}", report)
+        self._change("failed", reason_of(error))
 
     def _change(self, state: GroupState, message: str = "") -> None:
         self.state, self._message = state, message

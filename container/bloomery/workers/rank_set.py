@@ -15,13 +15,13 @@ from bloomery.settings.model import ModelSettings
 from bloomery.workers.all_ranks import AllRanks, until_first_failure
 from bloomery.workers.allocation import Allocation
 from bloomery.workers.command import rank_specs
-from bloomery.workers.connection import Connection
+from bloomery.workers.connection import Connection, LostConnectionError
 from bloomery.workers.job import Job, error_text
 from bloomery.workers.launcher import Launcher, RankHandle
 from bloomery.workers.leader import Leader
 from bloomery.workers.leftovers import private_directory, remove_allreduce_buffers
 from bloomery.workers.limits import Limits
-from bloomery.workers.supervision import LostRankError, RestartRequestedError, Supervisor
+from bloomery.workers.supervision import LostRankError, Supervisor
 
 Result = TypeVar("Result")
 _EXIT_PATIENCE = 1.0  # a closed connection is seen a moment before the exit that explains it
@@ -79,12 +79,18 @@ class RankSet:
         )
         dispatch = Leader if self._settings.dispatch == "leader" else AllRanks
         self._dispatch = dispatch(self._connections, self._settings, self._limits, self.supervisor)
-        self._spawn(self._dispatch.run())
+        self._spawn(self._run_dispatch())
 
     async def _connect(self, handle: RankHandle) -> None:
         # Each as soon as it listens: a worker gives up when nobody has connected for 30 s.
         await handle.started.wait()
         self._connections.append(await Connection.open(handle.address, handle.rank))
+
+    async def _run_dispatch(self) -> None:
+        try:
+            await self._dispatch.run()
+        except WorkerError as error:
+            self._break(await self._explain(error))
 
     async def _initialise(self, handle: RankHandle, connection: Connection, request: bytes) -> None:
         await connection.send(request)
@@ -138,7 +144,7 @@ class RankSet:
 
     async def _explain(self, error: WorkerError) -> WorkerError:
         """A rank that exited explains its closed connection better than the connection does."""
-        if isinstance(error, LostRankError | RestartRequestedError):
+        if not isinstance(error, LostConnectionError):
             return error
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(asyncio.shield(self.broken), _EXIT_PATIENCE)
@@ -164,7 +170,7 @@ class RankSet:
     def _on_task_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._break(error if isinstance(error, WorkerError) else WorkerError(f"supervision failed: {error!r}"))
+            self._break(WorkerError(f"supervision failed: {error!r}"))
 
 
 async def _drain(connection: Connection) -> str:

@@ -6,7 +6,7 @@ import re
 
 from bloomery.errors import BloomeryError
 from bloomery.settings.model import ModelSettings
-from bloomery.workers.supervision import LostRankError
+from bloomery.workers.supervision import LostRankError, reason_of
 
 _WIDTH = 78
 _MEMORY = "use a smaller model or data type, more memory, or a higher option.tensor_parallel_degree"
@@ -21,7 +21,7 @@ _OTHERWISE = "correct the handler or the setting that the message names, and sta
 
 def load_report(settings: ModelSettings, group: int, error: BloomeryError) -> str:
     """Which model, with what, which rank, what went wrong, what to do, and what the rank printed last."""
-    reason = error.reason if isinstance(error, LostRankError) else str(error)
+    reason = reason_of(error)
     rank = error.rank if isinstance(error, LostRankError) else None
     title = f" model {settings.name!r} could not be loaded "
     rows = {

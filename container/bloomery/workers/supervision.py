@@ -32,6 +32,11 @@ class LostRankError(WorkerError):
         super().__init__(text)
 
 
+def reason_of(error: BaseException) -> str:
+    """What went wrong, without what a rank printed."""
+    return error.reason if isinstance(error, LostRankError) else str(error)
+
+
 class RestartRequestedError(WorkerError):
     """The group restarts because a setting asks for it; that is no failure of its ranks."""
 
