@@ -262,7 +262,7 @@ async def test_while_it_loads_the_status_says_how_far_the_slowest_rank_is(start_
 @pytest.mark.parametrize(
     ("on_load", "cause"),
     [
-        ("raise:1", "ValueError: the weights are of the wrong shape"),
+        ("raise:1", r"model 'm' failed: ValueError: the weights are of the wrong shape"),
         ("exit:1", r"rank 1 \(pid \d+\) exited with code 7"),
         ("kill:1", r"rank 1 \(pid \d+\) was killed by signal 9 \(SIGKILL\)"),
     ],

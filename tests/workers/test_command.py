@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.worker_models import ask, notes, settings
+from tests.support.worker_models import ask, notes, settings, until
 
 from bloomery.processes.ports import ReservedPort
+from bloomery.workers import leftovers
 from bloomery.workers.allocation import Allocation
 from bloomery.workers.command import rank_specs
 
@@ -70,6 +73,30 @@ def test_a_lone_process_is_no_member_of_a_job(tmp_path, port, monkeypatch):
 
     assert not {"RANK", "WORLD_SIZE", "MASTER_PORT", "OMPI_COMM_WORLD_RANK"} & set(spec.env)
     assert "--tensor-parallel-degree" not in spec.command
+
+
+def test_a_relative_model_directory_is_not_looked_for_within_itself(tmp_path, port, monkeypatch):
+    given = settings(tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    (spec,) = rank_specs(replace(given, model_dir=Path(tmp_path.name)), 0, tmp_path, port, CPU)
+
+    assert spec.cwd == tmp_path
+    assert spec.command[spec.command.index("--model-dir") + 1] == str(tmp_path)
+
+
+@pytest.mark.skipif(not leftovers.SHARED_MEMORY.is_dir(), reason="there is no /dev/shm")
+async def test_shared_memory_that_killed_ranks_leave_is_removed(start_model):
+    model = await start_model(2)
+    async with model.submit(ask("environment")):
+        pass
+    (environment,) = notes(model.settings.model_dir, "environment", 0)
+    name = f"deepspeed_allreduce_buffer_{os.getuid()}_{environment['MASTER_ADDR']}_{environment['MASTER_PORT']}_0"
+    buffer = leftovers.SHARED_MEMORY / name
+    buffer.touch()
+
+    os.kill(model.status().groups[0].pids[0], signal.SIGKILL)
+
+    await until(lambda: not buffer.exists())
 
 
 def test_a_group_sees_its_own_devices_only(tmp_path, port):
