@@ -81,6 +81,27 @@ print(json.dumps(dict(error=linear.logits_error(expected, got), report=str(repor
                       kinds=[type(m).__name__ for m in sharded.values()])))
 """
 
+# A head that every rank holds whole, as DeepSpeed's injection leaves it.
+HEAD = """
+import json, os, sys, torch
+torch.set_num_threads(1)
+from bloomery.engines import deepspeed, linear
+deepspeed.start_ranks(2, "gloo")
+from torch import nn
+torch.manual_seed(1)
+model = nn.ModuleDict(dict(embed=nn.Embedding({vocabulary}, 512), lm_head=nn.Linear(512, {vocabulary})))
+model.requires_grad_(False)
+if {tied}:
+    model.lm_head.weight = model.embed.weight
+x = torch.randn(3, 2, 512)
+expected = model.lm_head(x)
+before = linear.resident_bytes(model)
+report = linear.{change}(model)
+print(json.dumps(dict(error=linear.logits_error(expected, model.lm_head(x)), report=str(report),
+                      split=model.lm_head.rows is not None, shape=list(model.lm_head(x).shape),
+                      share=linear.resident_bytes(model) / before)))
+"""
+
 
 def test_an_unknown_preference_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="'mpi' is not one of auto, gloo, shm"):
@@ -186,6 +207,21 @@ def test_row_parallel_layers_keep_their_all_reduce(width: int, change: str) -> N
     assert ranks[0]["error"] < (0.05 if change == "quantize_" else 1e-5), ranks
     if width != 32:
         assert ranks[0]["kinds"].count("KernelLinear") >= 2
+
+
+@pytest.mark.parametrize(("tied", "share"), [(True, 1.0), (False, 0.75)])
+@pytest.mark.parametrize("change", ["optimize_", "quantize_"])
+def test_ranks_share_out_a_large_head_that_each_holds_whole(tied: bool, share: float, change: str) -> None:
+    ranks = run_pair(HEAD.format(vocabulary=16401, tied=tied, change=change))
+    assert [rank["split"] for rank in ranks] == [True, True]
+    assert max(rank["error"] for rank in ranks) < 1e-5
+    assert ranks[0]["shape"] == [3, 2, 16401]
+    assert [rank["share"] for rank in ranks] == pytest.approx([share, share], abs=0.01)
+
+
+def test_a_small_head_is_computed_by_every_rank() -> None:
+    ranks = run_pair(HEAD.format(vocabulary=1000, tied=False, change="optimize_"))
+    assert [rank["split"] for rank in ranks] == [False, False]
 
 
 def test_a_rank_that_waits_in_gloo_can_still_answer() -> None:

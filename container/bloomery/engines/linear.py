@@ -20,9 +20,13 @@ from torch import Tensor, nn
 
 from bloomery.engines.kernels import Int8Kernel, Kernel, OneDnnKernel, fast_kernel, is_small, packs
 
+# A whole head of at least this many weights is shared out between ranks: reading 32 MiB takes longer than summing
+# the logits does.
+SPLIT_HEAD = 2**23
+
 
 class KernelLinear(nn.Module):
-    """A linear layer over a ``Kernel``, with what DeepSpeed's sharded layers add: an input slice and an all-reduce.
+    """A linear layer over a ``Kernel``, with what sharding adds: a slice of the input or of the output, an all-reduce.
 
     The bias is added after the all-reduce, once.
     """
@@ -36,13 +40,15 @@ class KernelLinear(nn.Module):
         bias: Tensor | None,
         group: Any = None,
         columns: tuple[int, int] | None = None,
+        rows: Rows | None = None,
     ) -> None:
         super().__init__()
         self.kernel = kernel
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.group = group
-        self.columns = columns
-        self.in_features, self.out_features = kernel.in_features, kernel.out_features
+        self.columns, self.rows = columns, rows
+        self.in_features = kernel.in_features
+        self.out_features = rows.total if rows else kernel.out_features
 
     @property
     def weight(self) -> Tensor:
@@ -58,6 +64,10 @@ class KernelLinear(nn.Module):
             return y
         import deepspeed.comm as dist
 
+        if self.rows is not None:
+            whole = y.new_zeros(*y.shape[:-1], self.rows.total)
+            whole[..., self.rows.start : self.rows.stop] = y
+            y = whole
         dist.inference_all_reduce(y, group=self.group)
         return y if self.bias is None else y.add_(self.bias)
 
@@ -65,6 +75,21 @@ class KernelLinear(nn.Module):
         """Shown in ``print(model)``."""
         reduced = ", all-reduced" if self.group is not None else ""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}{reduced}"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The outputs that this rank computes, of ``total``."""
+
+    start: int
+    stop: int
+    total: int
+
+    @classmethod
+    def of_this_rank(cls, total: int) -> Rows:
+        """Shares that differ by at most one."""
+        rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return cls(total * rank // ranks, total * (rank + 1) // ranks, total)
 
 
 @dataclass(frozen=True)
@@ -118,6 +143,7 @@ class OptimizationReport:
     transposed: int = 0
     widened: int = 0
     shared: int = 0
+    split: int = 0
     unchanged: int = 0
 
     def __str__(self) -> str:
@@ -141,10 +167,10 @@ def quantize_(module: nn.Module, include_head: bool = False) -> QuantizationRepo
     kept: list[tuple[str, str]] = []
     tied = _embedding_weights(module)
     for found in list(_linears(module)):
-        if found.weight.data_ptr() in tied:
-            kept.append((found.name, "tied to an embedding"))
-        elif found.is_head and not include_head:
-            kept.append((found.name, "output head"))
+        shared = found.weight.data_ptr() in tied
+        if shared or (found.is_head and not include_head):
+            kept.append((found.name, "tied to an embedding" if shared else "output head"))
+            _optimize(found, shared)
         else:
             kernel = Int8Kernel(found.matrix)
             error = _error(found.matrix, kernel.restored)
@@ -165,6 +191,13 @@ def optimize_(module: nn.Module) -> OptimizationReport:
 
 def _optimize(found: _Found, shared: bool) -> str:
     weight = found.weight
+    if found.is_whole_head and weight.numel() >= SPLIT_HEAD:
+        # DeepSpeed's injection keeps the whole head on every rank, and every rank would compute all of it.
+        rows = Rows.of_this_rank(found.matrix.shape[0])
+        part = fast_kernel(found.matrix[rows.start : rows.stop], shared)
+        if part is not None:
+            found.replace(part, rows)
+            return "split"
     kernel = fast_kernel(found.matrix, shared)
     if kernel is not None:
         found.replace(kernel)
@@ -205,8 +238,14 @@ class _Found:
     def is_head(self) -> bool:
         return self.columns is not None or self.name.rpartition(".")[2] in ("lm_head", "embed_out")
 
-    def replace(self, kernel: Kernel) -> None:
-        new = KernelLinear(kernel, self.layer.bias, self.group, self.columns)
+    @property
+    def is_whole_head(self) -> bool:
+        """Whether several ranks each hold this head whole."""
+        return self.is_head and self.group is None and type(self.layer) is nn.Linear and _spans_ranks("world")
+
+    def replace(self, kernel: Kernel, rows: Rows | None = None) -> None:
+        group = torch.distributed.group.WORLD if rows else self.group
+        new = KernelLinear(kernel, self.layer.bias, group, self.columns, rows)
         new.train(self.layer.training)
         setattr(self.parent, self.attribute, new)
         # The list of found layers still refers to the old layer: let its bytes go now, not at the end.
@@ -247,7 +286,10 @@ def _sharded(name: str, parent: nn.Module, attribute: str, layer: Any) -> _Found
 
 
 def _spans_ranks(group: Any) -> bool:
-    return group is not None and torch.distributed.is_initialized() and torch.distributed.get_world_size(group) > 1
+    """Whether a process group, or "world", has several ranks."""
+    if group is None or not torch.distributed.is_initialized():
+        return False
+    return torch.distributed.get_world_size(None if group == "world" else group) > 1
 
 
 def _embedding_weights(module: nn.Module) -> set[int]:
