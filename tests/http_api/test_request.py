@@ -44,6 +44,12 @@ def test_a_form_arrives_as_one_entry_per_field(server: Server) -> None:
     ]
 
 
+def test_json_sent_by_curl_without_a_content_type_stays_whole(server: Server) -> None:
+    body = b'{"inputs": "a=1&b=2"}'
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert seen(server, body=body, **kind)["content"] == [["data", body.decode()]]
+
+
 def test_a_multipart_body_arrives_as_one_entry_per_part(server: Server) -> None:
     body = (
         b'--B\r\nContent-Disposition: form-data; name="text"\r\n\r\nhello\r\n'

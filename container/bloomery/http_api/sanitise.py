@@ -13,7 +13,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bloomery.formats import error_line
 from bloomery.protocol import private
+from bloomery.protocol.events import Failure
 
 # The server alone decides how a message is framed and how long a connection lives (RFC 9110, section 7.6.1).
 _OURS = frozenset(
@@ -110,7 +112,7 @@ def completed_body(code: int, message: str, content: bytes | None) -> bytes | No
 def stream_failure(content_type: str, status: int, message: str, after_newline: bool) -> bytes | None:
     """The last record of a stream that broke off, None where the format has no place for one."""
     mime = content_type.partition(";")[0].strip().lower()
-    record = json.dumps({"error": message, "code": status}, ensure_ascii=False).encode("utf-8", "replace")
+    record = error_line(Failure(status, message)).rstrip(b"\n")
     if mime in ("application/jsonlines", "application/x-jsonlines", "application/jsonl", "application/x-ndjson"):
         return (b"" if after_newline else b"\n") + record + b"\n"
     if mime == "text/event-stream":
