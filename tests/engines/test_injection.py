@@ -17,7 +17,7 @@ from deepspeed.ops.transformer.inference.op_binding.base import BaseOp
 from tests.support import parity
 from tests.support.tiny_models import randomise, tiny_config
 
-from bloomery.engines import deepspeed, injection_cpu
+from bloomery.engines import deepspeed, injection_cpu, linear
 from bloomery.engines.injection import inject
 from bloomery.engines.injection_families import FAMILIES, check_injectable
 from bloomery.errors import BadRequestError, CheckpointError, UnsupportedModelError, UnsupportedRequestError
@@ -49,6 +49,7 @@ def test_a_family_without_kernels_is_sent_to_automatic_tensor_parallelism(family
         ("bloom", {"apply_residual_connection_post_layernorm": True}, "apply_residual_connection.*AutoTP"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx.*accelerate"),
         ("gpt2", {"n_inner": 100}, "n_inner is 100"),
+        ("gptj", {"activation_function": "silu"}, "activation_function is 'silu'.*gelu"),
         ("gpt_neox", {"intermediate_size": 256, "use_parallel_residual": False}, "use_parallel_residual is False"),
     ],
 )
@@ -157,11 +158,30 @@ def test_every_matrix_product_of_a_layer_can_be_exchanged() -> None:
 
     linears = list(injection_cpu.injected_linears(model))
     assert len(linears) == 4 * model.config.num_hidden_layers
-    for owner, name, linear in linears:
-        setattr(owner, name, Doubled(linear))
+    for owner, name, product in linears:
+        setattr(owner, name, Doubled(product))
         assert float((parity.logits_of(model) - right).abs().max()) > 0.1
-        setattr(owner, name, linear)
+        setattr(owner, name, product)
     assert torch.equal(parity.logits_of(model), right)
+
+
+def test_int8_reaches_the_matrices_of_injected_layers() -> None:
+    model = injected("bloom")
+    right = parity.logits_of(model)
+
+    report = linear.quantize_(model)
+
+    assert len(report.layers) == 4 * model.config.num_hidden_layers
+    assert 0 < linear.logits_error(right, parity.logits_of(model)) < 0.1
+
+
+@pytest.mark.parametrize("family", ["bloom", "gpt_neox"])
+def test_bf16_differs_by_rounding_alone(family: str) -> None:
+    right = parity.logits_of(parity.whole_model(family))
+    whole = parity.whole_model(family).to(torch.bfloat16)
+    model = inject(whole, dtype=torch.bfloat16, tensor_parallel=1, max_tokens=64)
+
+    assert 0 < linear.logits_error(right, parity.logits_of(model)) < 0.05
 
 
 # DeepSpeed's own operators: their torch fallbacks are right for GPT-2 with exact GELU, and take what the kernels take

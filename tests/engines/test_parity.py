@@ -9,6 +9,8 @@ import torch
 from tests.support import parity
 from tests.support.parity import Case, Measured
 
+# About two minutes on two busy cores, nearly all of them in the fixture.
+pytestmark = pytest.mark.timeout(900)
 CASES = parity.cases()
 DECODERS = [case for case in CASES if case.model not in parity.ENCODERS]
 REQUESTS = ("batch", "repeated", "grown", "one token")
@@ -16,7 +18,7 @@ REQUESTS = ("batch", "repeated", "grown", "one token")
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Measured]]:
-    return parity.run(CASES, tmp_path_factory.mktemp("parity"))
+    return parity.run(CASES, tmp_path_factory.mktemp("parity"), timeout=800)
 
 
 def of(measured: dict[str, list[Measured]], case: Case) -> list[Measured]:

@@ -13,6 +13,7 @@ from typing import Any
 from bloomery.errors import UnsupportedModelError
 
 AUTO_TP = "load it with kernel_inject=False: automatic tensor parallelism (AutoTP) serves it"
+GELU = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 PLAIN = "load it with the accelerate engine, or with kernel_inject=False and one rank"
 
 
@@ -37,6 +38,8 @@ class InjectedFamily:
     activation: str | None
     """The config's field with the activation's name; None: the tanh approximation of GELU."""
     heads: str
+    activations: tuple[str, ...] = GELU
+    """What DeepSpeed's MLP knows (its CUDA kernels take the tanh approximation for every GELU)."""
     mlp_width: tuple[str, ...] = ()
     """The config's field with the MLP's width: DeepSpeed always makes four times the hidden size."""
     input_by_output: bool = False
@@ -61,6 +64,7 @@ FAMILIES: dict[str, InjectedFamily] = {
         input_norm="self_attn_layer_norm",
         mlp_norm="final_layer_norm",
         activation="activation_function",
+        activations=("relu", "gelu", "gelu_new"),
         heads="num_attention_heads",
         mlp_width=("ffn_dim",),
         # DeepSpeed's OPT policy is written for norms before attention and MLP, whatever the config says.
@@ -176,6 +180,9 @@ def check_injectable(config: Any, tensor_parallel: int) -> InjectedFamily:
         width = getattr(config, name, None)
         if width is not None and width != 4 * config.hidden_size:
             raise refuse(f"{name} is {width}, DeepSpeed's layer is 4 x hidden size = {4 * config.hidden_size}")
+    activation = getattr(config, family.activation) if family.activation else GELU[0]
+    if activation not in family.activations:
+        raise refuse(f"{family.activation} is {activation!r}, DeepSpeed's layer knows {', '.join(family.activations)}")
     rope = getattr(config, "rope_parameters", None) or {}
     if config.model_type == "gpt_neox" and rope.get("rope_type", "default") != "default":
         raise refuse(f"rope_type is {rope['rope_type']!r}, DeepSpeed's layer has only the default rotary embedding")
