@@ -45,6 +45,16 @@ async def test_the_last_lines_include_what_still_waits_in_the_pipe(start, tmp_pa
     assert child.last_lines(1) == ["out"]
 
 
+async def test_an_exit_is_noticed_where_the_kernel_has_no_pidfd(start, monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+
+    child = start(*sh("sleep 600 & echo $!; exit 3"))
+
+    assert await child.exited == 3
+    (line,) = child.tail.last(1)
+    await until(lambda: not alive(int(line)))
+
+
 async def test_a_command_that_does_not_exist_says_so(start):
     child = start("no-such-command")
 

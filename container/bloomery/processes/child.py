@@ -92,20 +92,17 @@ class Child:
             self._loop.add_reader(self._pidfd, self._reap)
 
     def _poll_exit(self) -> None:
-        try:
-            finished = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            finished = True  # type: ignore[assignment]
-        if finished:
-            self._reap()
-        else:
+        if self._process.poll() is None:
             self._loop.call_later(_POLL, self._poll_exit)
+        else:
+            self._reap()
 
     def _reap(self) -> None:
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
         # While the leader is an unreaped zombie its number cannot be reused: now is the time to end its descendants.
+        # (Where its exit was polled it is reaped already; its group's number stays taken while the group has members.)
         self.signal_group(signal.SIGKILL)
         returncode = self._process.wait()
         self._read_rest()
