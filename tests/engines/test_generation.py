@@ -139,6 +139,16 @@ def test_further_arguments_of_generate_are_honoured(engine) -> None:
     assert tokens(engine, [LONG], max_new_tokens=12, extra={"no_repeat_ngram_size": 1}) == [expected]
 
 
+def test_the_checkpoints_own_defaults_apply_where_a_request_says_nothing(tmp_path: Path) -> None:
+    path = tiny_model("bloom", tmp_path)
+    transformers.GenerationConfig(eos_token_id=2, no_repeat_ngram_size=1, max_length=20).save_pretrained(path)
+    engine = accelerate.load(path)
+
+    row = tokens(engine, [LONG], max_new_tokens=30)[0]
+
+    assert len(set(row)) == 30
+
+
 def test_beam_search_finds_what_transformers_finds(engine) -> None:
     expected = reference(engine, LONG, max_new_tokens=6, num_beams=3, do_sample=False, min_new_tokens=6)
 

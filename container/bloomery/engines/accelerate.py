@@ -57,6 +57,7 @@ def load(
         raise CheckpointError(f"{path} lacks weights of this {type(model).__name__}: {some}")
     model.eval()
     model.requires_grad_(False)
+    models.give_generation_config(model, path)
     rank.current.report("preparing kernels")
     with memory.returned_when_freed():
         preparation = precision.Preparation(chosen, device)

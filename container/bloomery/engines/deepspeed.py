@@ -133,6 +133,8 @@ def start_ranks(ranks: int, preference: str = "auto") -> None:
 
     if ranks == 1 or torch.distributed.is_initialized():
         return
+    if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost") and Path("/sys/class/net/lo").exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would listen on the address of the host's name
     compatible = deepspeed.ops.__compatible_ops__
     known = compatible.get(ShareMemCommBuilder.NAME)
     compatible[ShareMemCommBuilder.NAME] = False

@@ -49,22 +49,29 @@ def token_limit(config: Any, max_tokens: int) -> int:
     """``max_tokens``, or less where the model itself knows fewer positions."""
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions <= 0 or positions >= max_tokens:
+    if not isinstance(positions, int) or positions <= 0:
+        return max_tokens
+    if config.model_type in ("roberta", "xlm-roberta"):
+        positions -= (config.pad_token_id or 0) + 1  # RoBERTa counts positions from behind the padding token's id
+    if positions >= max_tokens:
         return max_tokens
     log.info("max_tokens=%d is lowered to the %d positions that this model knows", max_tokens, positions)
     return positions
 
 
 def give_generation_config(model: Any, path: Path) -> None:
-    """The checkpoint's own generation defaults and end tokens."""
+    """The checkpoint's own generation defaults and end tokens. A request always says how many tokens it wants, so the
+    checkpoint's max_length is dropped: transformers would warn at every request that both are given."""
     from transformers import GenerationConfig
 
-    if not model.can_generate() or not (path / "generation_config.json").is_file():
+    if not model.can_generate():
         return
-    try:
-        model.generation_config = GenerationConfig.from_pretrained(path)
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path}/generation_config.json cannot be read: {error}") from error
+    if (path / "generation_config.json").is_file():
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(path)
+        except (ValueError, OSError) as error:
+            raise CheckpointError(f"{path}/generation_config.json cannot be read: {error}") from error
+    model.generation_config.max_length = None
 
 
 def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> Any:

@@ -1,0 +1,80 @@
+"""What a checkpoint directory says about its model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import transformers
+from tests.support.tiny_models import tiny_config, tiny_tokenizer
+
+from bloomery.engines import models
+from bloomery.errors import CheckpointError, UnsupportedModelError
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("BloomForCausalLM", "AutoModelForCausalLM"),
+        ("GPT2LMHeadModel", "AutoModelForCausalLM"),
+        ("T5ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
+        ("BertForMaskedLM", "AutoModelForMaskedLM"),
+        ("RobertaForSequenceClassification", "AutoModelForSequenceClassification"),
+    ],
+)
+def test_the_architecture_named_in_the_config_chooses_the_class(architecture: str, expected: str) -> None:
+    config = transformers.BertConfig(architectures=[architecture])
+
+    assert models.auto_class(config).__name__ == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (transformers.BloomConfig(), "AutoModelForCausalLM"),
+        (transformers.BertConfig(), "AutoModelForMaskedLM"),
+        (transformers.T5Config(), "AutoModelForSeq2SeqLM"),
+        (transformers.OPTConfig(architectures=["OPTModel"]), "AutoModelForCausalLM"),
+    ],
+    ids=["bloom", "bert", "t5", "bare opt"],
+)
+def test_a_base_model_is_taken_for_what_it_can_do_best(config, expected: str) -> None:
+    assert models.auto_class(config).__name__ == expected
+
+
+def test_a_model_that_makes_no_text_and_no_logits_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="ViTModel"):
+        models.auto_class(transformers.ViTConfig(architectures=["ViTModel"]))
+
+
+def test_the_limit_is_lowered_to_the_models_positions() -> None:
+    assert models.token_limit(tiny_config("opt"), 1024) == 256
+    assert models.token_limit(tiny_config("opt"), 100) == 100
+    assert models.token_limit(tiny_config("bloom"), 1024) == 1024
+
+
+def test_robertas_first_positions_cannot_be_used() -> None:
+    assert models.token_limit(transformers.RobertaConfig(max_position_embeddings=514, pad_token_id=1), 1024) == 512
+
+
+def test_a_checkpoint_without_a_tokenizer_is_loaded_without_one(tmp_path: Path) -> None:
+    assert models.load_tokenizer(tmp_path) is None
+
+
+def test_a_broken_tokenizer_is_reported_with_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    (tmp_path / "tokenizer.json").write_text("{")
+
+    with pytest.raises(CheckpointError, match="its tokenizer cannot be loaded"):
+        models.load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_token_on_the_left(tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.padding_side = "right"
+    tokenizer.save_pretrained(tmp_path)
+
+    loaded = models.load_tokenizer(tmp_path)
+
+    assert (loaded.pad_token, loaded.padding_side) == ("</s>", "left")
