@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 from tests.support.worker_models import FAST, alive, ask, body, notes, until
 
-from bloomery.errors import CapacityError, ModelLoadError, ServiceUnavailableError, StreamError
+from bloomery.errors import BadRequestError, CapacityError, ModelLoadError, ServiceUnavailableError, StreamError
+from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
 
 MIB = 2**20
@@ -95,6 +96,16 @@ async def test_a_stream_that_breaks_on_one_rank_ends_with_its_words(start_model,
 
     assert caught.value.status == 424
     assert ("rank 1" in str(caught.value)) == (rank == 1)
+    assert await echo(model) == "hello"
+
+
+async def test_a_request_that_fits_no_frame_is_the_clients_fault(start_model):
+    model = await start_model()
+    too_many = Request({}, [("data", b"")] * 2**15)
+
+    with pytest.raises(BadRequestError, match="32768 content parts in one frame"):
+        async with model.submit(too_many):
+            pass
     assert await echo(model) == "hello"
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from bloomery.errors import WorkerError
 from bloomery.protocol.frames import ResponseHead
 from bloomery.settings.model import ModelSettings
+from bloomery.workers.concurrency import until_first_failure
 from bloomery.workers.connection import Connection
 from bloomery.workers.deadlines import Deadlines
 from bloomery.workers.job import Job, error_text, handler_failure
@@ -57,28 +57,6 @@ class AllRanks:
         rank, text = failure
         exchange.finish()
         raise WorkerError(f"rank {rank} failed ({text}) and left its peers waiting")
-
-
-async def until_first_failure(
-    work: Iterable[Coroutine[Any, Any, None]],
-    tick: float | None = None,
-    check: Callable[[], Awaitable[None]] | None = None,
-) -> None:
-    """Run all of ``work`` at once; the first exception ends the rest. ``check`` is called every ``tick`` meanwhile."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    pending = set(tasks)
-    try:
-        while pending:
-            done, pending = await asyncio.wait(pending, timeout=tick, return_when=asyncio.FIRST_EXCEPTION)
-            for task in tasks:  # in order, so that of two ranks that fail together the first is named
-                if task in done:
-                    task.result()
-            if pending and check is not None:
-                await check()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Exchange:

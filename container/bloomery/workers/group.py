@@ -12,7 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bloomery.errors import BloomeryError, ModelLoadError, ServiceUnavailableError, WorkerError
+from bloomery.errors import (
+    BadRequestError,
+    BloomeryError,
+    ModelLoadError,
+    ProtocolError,
+    ServiceUnavailableError,
+    WorkerError,
+)
 from bloomery.protocol import private
 from bloomery.protocol.frames import Request, encode_request
 from bloomery.settings.model import ModelSettings
@@ -90,7 +97,8 @@ class Group:
 
     def status(self) -> GroupStatus:
         """Of this moment."""
-        slowest = self._ranks.supervisor.slowest() if self._ranks else None
+        ranks = self._ranks if self._ranks and not self._ranks.broken.done() else None
+        slowest = ranks.supervisor.slowest() if ranks else None
         loading = self.state in ("loading", "restarting")
         phase = (slowest.phase if slowest else "starting") if loading else self.state
         percent = (slowest.percent if slowest else 0.0) if loading else 100.0 if self.state == "ready" else 0.0
@@ -124,7 +132,11 @@ class Group:
         if self.settings.dispatch == "leader":
             properties[TRACKING_ID] = request_id
         buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
-        return Job(request_id, encode_request(replace(request, properties=properties)), buffer)
+        try:
+            frame = encode_request(replace(request, properties=properties))
+        except ProtocolError as error:
+            raise BadRequestError(f"the request does not fit into a frame of the worker protocol: {error}") from error
+        return Job(request_id, frame, buffer)
 
     def _release(self, job: Job) -> None:
         del self._jobs[job]

@@ -101,7 +101,7 @@ def _take(entry: _InFlight, head: ResponseHead) -> None:
     data = piece.get("data", "").encode()
     last = piece.get("last", "").lower() == "true"
     if last and not entry.job.answered:
-        code = int(piece.get("code") or head.code)
+        code = int(piece["code"]) if piece.get("code", "").isdecimal() else head.code
         body = data or piece.get("error", "").encode()
         entry.job.reply(replace(head, code=code, content=[("data", body)]))
         _finish(entry)

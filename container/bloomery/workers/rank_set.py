@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -12,9 +13,10 @@ from bloomery.errors import WorkerError
 from bloomery.processes.ports import ReservedPort
 from bloomery.protocol.frames import Request, encode_request
 from bloomery.settings.model import ModelSettings
-from bloomery.workers.all_ranks import AllRanks, until_first_failure
+from bloomery.workers.all_ranks import AllRanks
 from bloomery.workers.allocation import Allocation
 from bloomery.workers.command import rank_specs
+from bloomery.workers.concurrency import until_first_failure
 from bloomery.workers.connection import Connection, LostConnectionError
 from bloomery.workers.job import Job, error_text
 from bloomery.workers.launcher import Launcher, RankHandle
@@ -24,6 +26,7 @@ from bloomery.workers.limits import Limits
 from bloomery.workers.supervision import LostRankError, Supervisor
 
 Result = TypeVar("Result")
+logger = logging.getLogger("bloomery.workers")
 _EXIT_PATIENCE = 1.0  # a closed connection is seen a moment before the exit that explains it
 
 
@@ -108,7 +111,9 @@ class RankSet:
         """Returns when the ranks are rid of the job, whose caller has then been told how it went."""
         try:
             await self._unless_broken(self._dispatch.serve(job))
-        except WorkerError as error:
+        except Exception as error:
+            if not isinstance(error, WorkerError):  # a defect of ours: nobody may wait for an answer for ever
+                logger.exception("serving a request failed")
             self._break(await self._explain(error))
             job.fail(f"model {self._settings.name!r} lost its workers: {self.broken.result()}")
 
@@ -142,8 +147,10 @@ class RankSet:
         if not self.broken.done():
             self.broken.set_result(error)
 
-    async def _explain(self, error: WorkerError) -> WorkerError:
+    async def _explain(self, error: Exception) -> WorkerError:
         """A rank that exited explains its closed connection better than the connection does."""
+        if not isinstance(error, WorkerError):
+            return WorkerError(f"supervision failed: {error!r}")
         if not isinstance(error, LostConnectionError):
             return error
         with contextlib.suppress(TimeoutError):
