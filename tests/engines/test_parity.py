@@ -46,6 +46,14 @@ def test_greedy_tokens_are_those_of_the_whole_model(
         assert all(len(row) == parity.NEW_TOKENS for row in rank.tokens[request_name])
 
 
+@pytest.mark.parametrize("model", parity.AUTO_TP)
+def test_the_whole_models_answers_vary(measured: dict[str, list[Measured]], model: str) -> None:
+    """Equal tokens would show little if a model said the same one again and again."""
+    wanted = of(measured, Case(model, "autotp", 1))[0].wanted
+
+    assert len({token for row in wanted["grown"] for token in row}) >= 8
+
+
 @pytest.mark.parametrize("model", [*parity.AUTO_TP, *parity.ENCODERS])
 def test_a_wrong_value_in_any_weight_would_be_noticed(model: str, tmp_path: Path) -> None:
     whole = parity.whole_model(model)

@@ -201,6 +201,11 @@ def whole_model(model: str) -> Any:
         whole.generation_config.eos_token_id = None
     whole.eval()
     randomise(whole)
+    with torch.no_grad():
+        for name, parameter in whole.named_parameters():
+            # Blocks must outweigh the embeddings, or a tied head repeats one token whatever the attention sees.
+            if parameter.dim() > 1 and any(part.isdigit() for part in name.split(".")):
+                parameter.mul_(2)
     whole.tie_weights()
     return whole
 
