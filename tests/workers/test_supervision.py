@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import replace
 
@@ -242,10 +243,17 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+def temporary_directory():
+    """For what a killed server cannot clean up; short, because sockets lie in it."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield directory
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
-async def test_ranks_do_not_outlive_a_server_that_is_killed(tmp_path):
+async def test_ranks_do_not_outlive_a_server_that_is_killed(tmp_path, temporary_directory):
     settings(tmp_path, ranks=2)
-    environment = os.environ | {"PYTHONPATH": str(PYTHON_ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(PYTHON_ROOT), "TMPDIR": temporary_directory}
     command = [sys.executable, "-c", PARENT, str(tmp_path)]
     parent = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     ranks = [int(pid) for pid in (await parent.stdout.readline()).split()]
