@@ -1,0 +1,1 @@
+"""Models behind one protocol (``base.TextGenerationEngine``), however they are loaded."""
