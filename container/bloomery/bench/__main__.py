@@ -16,6 +16,9 @@ from bloomery.bench.configurations import CONFIGURATIONS, Configuration
 from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.processes.machine import cores
 
+# Above this share of the cores taken by others, configurations with different numbers of threads suffer unequally.
+_BUSY = 0.1
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark; prints a table, and writes JSON when asked."""
@@ -73,6 +76,8 @@ def _engines(options: argparse.Namespace) -> int:
     results = engines.run(models, work)
     print(f"batch {work.batch} x {work.new} new tokens after {work.prompt}, {work.rounds} rounds, {_machine()}\n")
     print(report.table(results))
+    if max(result.others for result in results) > _BUSY:
+        print(f"\nOther processes took more than {_BUSY:.0%} of the cores: do not rely on these ratios.")
     _write(options.json, [result.as_json() for result in results])
     return 0
 

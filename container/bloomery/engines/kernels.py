@@ -24,7 +24,7 @@ from bloomery.engines import cpu
 
 # Below this many weights oneDNN's fixed cost per call (some 20 microseconds) exceeds what packing saves.
 SMALL = 2**18
-# A block of this many weights, widened to fp32, still lies in the last-level cache when the product reads it.
+# A block of this many weights per thread, widened to fp32, still lies in the last-level cache when the product reads it.
 WIDEN_BLOCK = 2**20
 # Up to this many rows the emulated or mixed product beats widening.
 BF16_NATIVE_ROWS = 2
@@ -168,7 +168,7 @@ def is_small(matrix: Tensor) -> bool:
 
 
 def _rows_per_block(in_features: int) -> int:
-    return max(1, WIDEN_BLOCK // max(1, in_features))
+    return max(1, WIDEN_BLOCK * torch.get_num_threads() // max(1, in_features))
 
 
 def _by_blocks(x: Tensor, out_features: int, bias: Tensor | None, rows: Callable[[int, int], Tensor]) -> Tensor:
