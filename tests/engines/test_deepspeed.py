@@ -62,6 +62,17 @@ def encoder(path: Path) -> Path:
     return path
 
 
+def modern(family: str, path: Path, **config: Any) -> Path:
+    made = transformers.AutoConfig.for_model(
+        family, vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=3, **config,
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(made)
+    randomise(model)
+    model.save_pretrained(path)
+    return path
+
+
 def encoder_decoder(path: Path) -> Path:
     config = transformers.T5Config(
         vocab_size=320, d_model=64, d_ff=128, d_kv=16, num_layers=2, num_heads=4,
@@ -79,6 +90,7 @@ def test_two_ranks_answer_as_one_process_does(tmp_path: Path) -> None:
     # 176 = 2 grains of 64 and a rest: the ranks' parts of the MLP differ in size.
     causal["uneven"] = tiny_model("llama", tmp_path / "uneven", intermediate_size=176)
     causal["untied"] = tiny_model("opt", tmp_path / "untied", tie_word_embeddings=False)
+    causal["a family without a table"] = modern("stablelm", tmp_path / "stablelm")
     bert, t5 = encoder(tmp_path / "bert"), encoder_decoder(tmp_path / "t5")
     policy = {"BloomBlock": ("self_attention.dense", "mlp.dense_4h_to_h")}
     models: dict[str, tuple[str, dict[str, Any]]] = {name: (str(path), {}) for name, path in causal.items()}
@@ -200,6 +212,18 @@ def test_heads_that_the_ranks_cannot_share_are_refused(monkeypatch, tmp_path: Pa
 
     with pytest.raises(UnsupportedModelError, match="tensor_parallel=3 does not divide the 4 attention heads"):
         deepspeed.load(tiny_model("bloom", tmp_path))
+
+
+def test_projections_joined_as_no_table_knows_are_refused(two_ranks_expected, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(deepspeed, "start_ranks", lambda *_: None)  # the other rank is not there to be met
+
+    with pytest.raises(UnsupportedModelError, match=r"phi3 keeps several projections in one weight.*qkv_proj"):
+        deepspeed.load(modern("phi3", tmp_path))
+
+
+def test_experts_that_are_joined_while_loading_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"mixtral are joined anew.*Python engine"):
+        deepspeed.load(modern("mixtral", tmp_path, num_local_experts=2))
 
 
 def test_injection_into_a_post_norm_opt_is_refused(tmp_path: Path) -> None:

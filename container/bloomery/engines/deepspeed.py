@@ -24,6 +24,9 @@ from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Split, check_heads
 
 log = logging.getLogger(__name__)
 
+# DeepSpeed cuts weights of these names each in its own way, which shapes alone do not show.
+_JOINT = ("qkv_proj", "query_key_value", "Wqkv", "W_pack", "c_attn", "gate_up_proj")
+
 KernelInject = bool | Literal["auto"]
 InjectionPolicy = Mapping[Any, str | tuple[str, ...]]
 
@@ -231,6 +234,12 @@ def _family(
     linears = {
         child for module in blocks.values() for child, layer in module.named_modules() if isinstance(layer, nn.Linear)
     }
+    joint = sorted(name for name in linears if any(part in name for part in _JOINT))
+    if joint and config.model_type not in FAMILIES:
+        raise UnsupportedModelError(
+            f"{config.model_type} keeps several projections in one weight ({', '.join(joint)}), and there is no table "
+            "of how DeepSpeed cuts that; use tensor_parallel=1 or the Python engine"
+        )
     head = next((name for name in ("lm_head", "embed_out") if isinstance(getattr(model, name, None), nn.Linear)), None)
     row = tuple(name for names in classes.values() for name in names)
     layers = "|".join(name.replace(".", r"\.") for name in blocks)

@@ -310,7 +310,12 @@ def _renamer(model: Any) -> Callable[[str], str | None]:
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming
 
-    conversions = [rule for rule in get_model_conversion_mapping(model) or [] if isinstance(rule, WeightRenaming)]
+    if not all(isinstance(rule, WeightRenaming) for rule in get_model_conversion_mapping(model, add_legacy=False)):
+        raise UnsupportedModelError(
+            f"the weights of {model.config.model_type} are joined anew while they are loaded (a mixture of experts, "
+            "for instance), which this engine cannot do for one rank's share; use the Python engine"
+        )
+    conversions = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
     names, prefix = frozenset(model.state_dict()), f"{model.base_model_prefix}."
 
     def rename(name: str) -> str | None:
