@@ -57,6 +57,7 @@ class WorkerProcess:
         self.process, self.dialect = process, dialect
         self.lines: list[str] = []
         self.received = b""  # every byte of the current answer
+        self._ended = False  # its output has; the process itself may end before its last line is read here
         self._arrived = threading.Condition()
         self._socket: socket.socket | None = None
         threading.Thread(target=self._collect, daemon=True).start()
@@ -69,6 +70,7 @@ class WorkerProcess:
                     self.lines.append(line.rstrip("\n"))
                     self._arrived.notify_all()
         with self._arrived:
+            self._ended = True
             self._arrived.notify_all()
 
     @property
@@ -79,9 +81,7 @@ class WorkerProcess:
     def wait_for_line(self, text: str) -> str:
         """The first printed line that contains ``text``."""
         with self._arrived:
-            found = self._arrived.wait_for(
-                lambda: any(text in line for line in self.lines) or self.process.poll() is not None, DEADLINE
-            )
+            found = self._arrived.wait_for(lambda: any(text in line for line in self.lines) or self._ended, DEADLINE)
             line = next((line for line in self.lines if text in line), None)
         assert found, f"no line with {text!r} within {DEADLINE} s:\n{self.output}"
         assert line is not None, f"the worker ended with {self.process.poll()} without {text!r}:\n{self.output}"

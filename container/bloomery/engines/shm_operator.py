@@ -114,6 +114,8 @@ def _start_build(target: Path) -> None:
 
 def load() -> Any:
     """The compiled module, imported; raises ImportError or OSError when it does not fit this process."""
+    import torch  # noqa: F401 (the module is linked against its libraries)
+
     path = compiled_path()
     spec = importlib.util.spec_from_file_location(MODULE, path)
     if spec is None or spec.loader is None:
