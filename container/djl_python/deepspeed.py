@@ -25,6 +25,7 @@ def load(properties: Mapping[str, Any]) -> tuple[TextGenerationEngine, HandlerOp
         kernel_inject=options.kernel_inject,
         injection_policy=options.injection_policy,
         max_tokens=options.max_tokens,
+        allreduce=options.allreduce,
         trust_remote_code=options.trust_remote_code,
     )
     return engine, options

@@ -42,6 +42,7 @@ class HandlerOptions:
     trust_remote_code: bool
     kernel_inject: KernelInject  # DeepSpeed only
     injection_policy: dict[str, tuple[str, ...]] | None  # DeepSpeed only
+    allreduce: str  # DeepSpeed only, between ranks on CPUs
     device_map: str | None  # transformers only
 
     @classmethod
@@ -69,6 +70,7 @@ class HandlerOptions:
             trust_remote_code=_choice(options, "trust_remote_code", "false", _SWITCHES),
             kernel_inject=_choice(options, "kernel_inject", "auto", {**_SWITCHES, "auto": "auto"}),
             injection_policy=_policy(options.get("injection_policy")),
+            allreduce=_choice(options, "allreduce", "auto", {name: name for name in ("auto", "gloo", "shm")}),
             device_map=options.get("device_map"),
         )
 

@@ -21,6 +21,7 @@ def test_everything_has_a_default_but_the_source(monkeypatch: pytest.MonkeyPatch
         trust_remote_code=False,
         kernel_inject="auto",
         injection_policy=None,
+        allreduce="auto",
         device_map=None,
     )
 
@@ -37,6 +38,7 @@ def test_every_option_is_read() -> None:
         "trust_remote_code": "True",
         "kernel_inject": "false",
         "injection_policy": '{"BloomBlock": ["self_attention.dense", "mlp.dense_4h_to_h"]}',
+        "allreduce": "gloo",
         "device_map": "auto",
     }
     assert HandlerOptions.read(properties) == HandlerOptions(
@@ -49,6 +51,7 @@ def test_every_option_is_read() -> None:
         trust_remote_code=True,
         kernel_inject=False,
         injection_policy={"BloomBlock": ("self_attention.dense", "mlp.dense_4h_to_h")},
+        allreduce="gloo",
         device_map="auto",
     )
 

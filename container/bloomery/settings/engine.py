@@ -56,10 +56,19 @@ class Choice:
 
 def choose(model_dir: Path, name: str, found: Mapping[str, Found], has_model: bool) -> Choice:
     """Engine and handler of the model in ``model_dir``; ``has_model`` says whether a checkpoint is named or inside."""
-    notices = _check_rolling_batch(found.get("option.rolling_batch"))
+    notices = _check_rolling_batch(found.get("option.rolling_batch")) + _check_batch_size(found.get("batch_size"))
     engine, engine_origin = _engine(found)
     entry_point, entry_origin = _entry_point(model_dir, name, engine, found, has_model)
     return Choice(engine, entry_point, engine_origin, entry_origin, notices)
+
+
+def _check_batch_size(stated: Found | None) -> tuple[str, ...]:
+    if stated is None or stated.text.strip() in ("", "1"):
+        return ()
+    return (
+        f"{stated.origin}: batch_size={stated.text} has no effect yet: requests are not joined; one request may carry "
+        "several prompts",
+    )
 
 
 def _engine(found: Mapping[str, Found]) -> tuple[EngineName, str]:
