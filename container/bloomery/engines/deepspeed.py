@@ -131,6 +131,9 @@ def start_ranks(ranks: int, preference: str = "auto") -> None:
     DeepSpeed would compile its shared-memory all-reduce here, for about 100 seconds; it is kept out, and
     ``engines.allreduce`` takes it once it is there and measures faster.
     """
+    if _device() == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else it warns that it found no GPU
+    logging.getLogger("compilers").setLevel(logging.WARNING)  # it tries out a compiler when imported
     import deepspeed
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 
