@@ -38,16 +38,15 @@ def device() -> tuple[str, str, int]:
 
 
 def parity() -> str:
-    """How many families agree with unsharded transformers."""
+    """How many cases (family, way, ranks) agree with unsharded transformers."""
     command = [sys.executable, "-m", "tests.support.parity", "--device", "auto", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     try:
-        results = json.loads(done.stdout[done.stdout.index("{") :])["results"]
+        right = json.loads(done.stdout[done.stdout.index("{") :])["right"]
     except (ValueError, KeyError):
-        return f"FAILED: {(done.stderr or done.stdout).strip().splitlines()[-1:]}"
-    good = [name for name, result in results.items() if result["ok"]]
-    bad = sorted(set(results) - set(good))
-    return f"{len(good)}/{len(results)} ok" if not bad else f"FAILED: {', '.join(bad)}"
+        return f"FAILED: {done.stderr.strip()[-200:]}"
+    wrong = sorted(case for case, is_right in right.items() if not is_right)
+    return f"FAILED: {', '.join(wrong)}" if wrong else f"{len(right)} of {len(right)} cases"
 
 
 class Server:
