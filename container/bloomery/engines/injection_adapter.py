@@ -6,6 +6,7 @@ object only learns how many tokens were seen.
 
 from __future__ import annotations
 
+import abc
 import inspect
 import weakref
 from typing import Any
@@ -23,7 +24,7 @@ from bloomery.errors import BadRequestError, UnsupportedRequestError
 KERNEL_MASK_FLOOR = -1.0e4
 
 
-class Generation:
+class Generation(abc.ABC):
     """The one sequence of forward passes whose keys and values DeepSpeed holds: a prompt, then token after token."""
 
     def __init__(self, first: Any, max_tokens: int) -> None:
@@ -67,13 +68,13 @@ class Generation:
             cache.layers.append(counter)
         self._owner = weakref.ref(counter)
 
+    @abc.abstractmethod
     def prepare(self, states: Tensor, past: int, mask: Tensor | None, alibi: Tensor | None) -> None:
         """Make what all layers of this pass share."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def call(self, layer: Any, states: Tensor) -> Any:
         """Run one injected layer."""
-        raise NotImplementedError
 
 
 class CpuGeneration(Generation):
