@@ -24,7 +24,7 @@ from bloomery.engines import cpu
 
 # Below this many weights oneDNN's fixed cost per call (some 20 microseconds) exceeds what packing saves.
 SMALL = 2**18
-# A block of this many weights per thread, widened to fp32, still lies in the last-level cache when the product reads it.
+# A block of this many weights per thread, widened to fp32, is still in the last-level cache when the product reads it.
 WIDEN_BLOCK = 2**20
 # Up to this many rows the emulated or mixed product beats widening.
 BF16_NATIVE_ROWS = 2

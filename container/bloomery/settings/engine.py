@@ -65,10 +65,8 @@ def choose(model_dir: Path, name: str, found: Mapping[str, Found], has_model: bo
 def _check_batch_size(stated: Found | None) -> tuple[str, ...]:
     if stated is None or stated.text.strip() in ("", "1"):
         return ()
-    return (
-        f"{stated.origin}: batch_size={stated.text} has no effect yet: requests are not joined; one request may carry "
-        "several prompts",
-    )
+    what = f"{stated.origin}: batch_size={stated.text}"
+    return (f"{what} has no effect yet: requests are not joined; one request may carry several prompts",)
 
 
 def _engine(found: Mapping[str, Found]) -> tuple[EngineName, str]:
