@@ -199,6 +199,14 @@ def schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 100, max(0.0, (steps - step) / (0.3 * steps)))
 
 
+def save(state_file: Path, state: dict[str, object]) -> None:
+    """Write whole or not at all: a run may be killed at any time."""
+    import torch
+
+    torch.save(state, state_file.with_suffix(".tmp"))
+    state_file.with_suffix(".tmp").replace(state_file)
+
+
 def train(work: Path, corpus: Path, steps: int, dropout: float) -> dict[str, object]:
     import torch
     from torch.nn import functional as F  # noqa: N812
@@ -248,8 +256,7 @@ def train(work: Path, corpus: Path, steps: int, dropout: float) -> dict[str, obj
         if time.monotonic() - last_saved > 180 or step == steps:
             last_saved = time.monotonic()
             saved = {"model": model.state_dict(), "adamw": adamw.state_dict(), "muon": muon.momenta, "step": step}
-            torch.save({**saved, "seconds": spent + last_saved - started}, state_file.with_suffix(".tmp"))
-            state_file.with_suffix(".tmp").replace(state_file)
+            save(state_file, {**saved, "seconds": spent + last_saved - started})
             print(f"step {step} held-out loss {held_out_loss(model, validation, bias):.4f} nats/token", flush=True)
     characters = sum(map(len, held_out))
     loss_per_token = held_out_loss(model, validation, bias)
