@@ -11,7 +11,8 @@ from bloomery.workers.report import load_report
     ("reason", "advice"),
     [
         ("rank 1 (pid 4) was killed by signal 9 (SIGKILL)", "out-of-memory killer"),
-        ("ModuleNotFoundError: No module named 'peft'", "requirements.txt"),
+        ("ModuleNotFoundError: No module named 'peft'", "into the workers' Python"),
+        ("ModuleNotFoundError: No module named 'torch'", "pip install 'bloomery[engines]'"),
         ("torch.OutOfMemoryError: CUDA out of memory", "does not fit"),
         ("loading took longer than model_loading_timeout=5 s", "raise option.model_loading_timeout"),
         ("ValueError: bad weights", "correct the handler or the setting"),

@@ -12,7 +12,12 @@ _WIDTH = 78
 _MEMORY = "use a smaller model or data type, more memory, or a higher option.tensor_parallel_degree"
 _HINTS = {
     r"SIGKILL": f"most likely the kernel's out-of-memory killer (see dmesg): {_MEMORY}",
-    r"ModuleNotFoundError|No module named": "add the missing package to requirements.txt in the model directory",
+    r"No module named '(torch|transformers|deepspeed|accelerate|safetensors|numpy)'": (
+        "the engines are not installed here: pip install 'bloomery[engines]'"
+    ),
+    r"ModuleNotFoundError|No module named": (
+        "install the missing package into the workers' Python (option.pythonExecutable, else the server's own)"
+    ),
     r"(?i)out of memory|MemoryError|can't allocate memory": f"the model does not fit: {_MEMORY}",
     r"model_loading_timeout": "if it was still making progress, raise option.model_loading_timeout (in seconds)",
 }
