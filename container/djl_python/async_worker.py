@@ -17,15 +17,21 @@ from typing import Any
 
 from bloomery.errors import ProtocolError
 from bloomery.processes import rank
-from bloomery.protocol.frames import Request, decode_bytes, decode_pairs, decode_request, read_async, response_buffers
+from bloomery.protocol.frames import (
+    TRACKING_ID,
+    Request,
+    decode_bytes,
+    decode_pairs,
+    decode_request,
+    read_async,
+    response_buffers,
+)
 from djl_python.connection import PeerClosedError
 from djl_python.failures import failure_output
 from djl_python.inputs import Input
 from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body
 from djl_python.outputs import Output
 from djl_python.service_loader import ModelService
-
-TRACKING_ID = "request_tracking_id"
 
 
 class AsyncWorker:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
+from bloomery.processes.machine import table_bytes
 from djl_python.outputs import Output
 
 OUT_OF_MEMORY_CODE = 507
@@ -52,8 +52,8 @@ def describe(error: BaseException, with_frames: bool = False) -> str:
 
 def memory_report() -> str:
     """What memory there is, and what helps."""
-    figures = [f"this worker holds {_kilobytes('/proc/self/status', 'VmRSS') >> 10} MiB"]
-    figures.append(f"{_kilobytes('/proc/meminfo', 'MemAvailable') >> 10} MiB of host memory are available")
+    figures = [f"this worker holds {table_bytes('/proc/self/status', 'VmRSS') >> 20} MiB"]
+    figures.append(f"{table_bytes('/proc/meminfo', 'MemAvailable') >> 20} MiB of host memory are available")
     torch: Any = sys.modules.get("torch")  # nothing is on a device unless torch is loaded
     if torch is not None and torch.cuda.is_available():
         for device in range(torch.cuda.device_count()):
@@ -63,11 +63,3 @@ def memory_report() -> str:
         f"Memory: {'; '.join(figures)}. Shorter prompts, fewer prompts per request, a smaller max_new_tokens, "
         "a smaller data type or a higher tensor_parallel_degree need less."
     )
-
-
-def _kilobytes(path: str, name: str) -> int:
-    """A figure of one of Linux's tables; 0 where there is no such table."""
-    if not Path(path).exists():
-        return 0
-    fields = (line.split() for line in Path(path).read_text().splitlines())
-    return next((int(words[1]) for words in fields if words[:1] == [f"{name}:"]), 0)

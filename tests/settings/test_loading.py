@@ -189,7 +189,7 @@ class TestDegree:
     def test_max_is_the_number_of_cores_where_there_is_no_gpu(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("bloomery.settings.devices.cores", lambda: 6)
+        monkeypatch.setattr("bloomery.processes.machine.cores", lambda: 6)
         assert world.model("mine", TENSOR_PARALLEL_DEGREE="max").tensor_parallel_degree == 6
 
     def test_the_handler_learns_the_resolved_number(self, world: World) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bloomery.processes.machine import table_bytes
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 # user, nice, system, irq, softirq, steal of /proc/stat's first line; idle and iowait are not work.
 _BUSY = (0, 1, 2, 5, 6, 7)
@@ -25,13 +27,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 def anonymous_bytes(pid: int) -> int:
     """RssAnon: what the process itself allocated. RSS would count mapped checkpoint files, which cost nothing."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
+    return table_bytes(f"/proc/{pid}/status", "RssAnon")
 
 
 class PeakMemory:

@@ -55,7 +55,6 @@ def load(
     """
     path = Path(path)
     ranks = _ranks(tensor_parallel)
-    os.environ.setdefault("DS_ACCELERATOR", _device())  # DeepSpeed's own search prints a warning on a CPU
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
     inject = _choose_injection(config, kernel_inject, injection_policy, ranks)
     chosen = precision.choose(dtype, config, _device())
@@ -131,8 +130,7 @@ def start_ranks(ranks: int, preference: str = "auto") -> None:
     DeepSpeed would compile its shared-memory all-reduce here, for about 100 seconds; it is kept out, and
     ``engines.allreduce`` takes it once it is there and measures faster.
     """
-    if _device() == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else it warns that it found no GPU
+    os.environ.setdefault("DS_ACCELERATOR", _device())  # DeepSpeed's own search prints a warning on a CPU
     logging.getLogger("compilers").setLevel(logging.WARNING)  # it tries out a compiler when imported
     import deepspeed
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.engines import cpu, shm_build
+from bloomery.processes.machine import table_bytes
+from bloomery.processes.shared_memory import SHARED_MEMORY, allreduce_buffer
 
 log = logging.getLogger(__name__)
 
-SHARED_MEMORY = Path("/dev/shm")
 BUFFER_BYTES = 2 * 2**20 + 2 * 32 * 2**20 + 4096  # shm.cpp: struct allreduce_workspace
 # cc1plus was measured at 1.6 GB: a server that fills its machine must not be pushed over by a compiler.
 BUILD_MEMORY = 2500 * 2**20
@@ -82,7 +83,7 @@ def build_in_background() -> str:
     compiler = os.environ.get("CXX") or "c++"
     if not shutil.which(compiler) and not shutil.which("g++"):
         return f"there is no C++ compiler ({compiler}) to build the shared-memory all-reduce"
-    available = _available_memory()
+    available = table_bytes("/proc/meminfo", "MemAvailable")
     if available < BUILD_MEMORY:
         return (
             f"{available / 2**20:.0f} MiB of memory are available and compiling the shared-memory all-reduce takes "
@@ -127,17 +128,6 @@ def load() -> Any:
 
 def remove_name(rank: int) -> None:
     """Unlink this rank's own buffer; whoever has mapped it keeps it. MASTER_PORT is held for our group alone."""
-    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
-    name = f"deepspeed_allreduce_buffer_{os.getuid()}_{address}_{port}_{rank}"
+    name = allreduce_buffer(os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", ""), rank)
     with contextlib.suppress(FileNotFoundError):
         (SHARED_MEMORY / name).unlink()
-
-
-def _available_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0

@@ -10,7 +10,7 @@ from aiohttp import BodyPartReader, web
 
 from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
-from bloomery.protocol.frames import ContentPart, Request
+from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request
 
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # Properties by which server and worker understand each other: a client that sends such a header would be believed.
@@ -23,7 +23,7 @@ _RESERVED = frozenset(
         "pipeline_parallel_degree",
         "cluster_size",
         "requestid",
-        "request_tracking_id",
+        TRACKING_ID,
         "reset_rollingbatch",
     ]
 )

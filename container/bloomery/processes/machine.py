@@ -1,9 +1,11 @@
-"""How many cores and accelerators this process may use."""
+"""What this machine offers: cores, accelerators, memory; without torch."""
 
 from __future__ import annotations
 
 import os
-import re
+import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -19,13 +21,39 @@ def cores() -> int:
     return available
 
 
-def devices() -> tuple[str, ...]:
+def devices(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """NVIDIA devices as CUDA_VISIBLE_DEVICES names them; empty on a CPU machine."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
-        # CUDA ignores everything from the first invalid entry on; "-1" and "" hide all devices.
-        first_invalid = next((i for i, name in enumerate(names) if name in ("", "-1", "NoDevFiles")), len(names))
-        return tuple(names[:first_invalid])
-    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return tuple(str(number) for number in sorted(int(match[1]) for match in found if match))
+        # CUDA ignores everything from the first entry on that names no device; "-1" and "" hide all devices.
+        invalid = (i for i, name in enumerate(names) if not name or name.startswith("-") or name == "NoDevFiles")
+        return tuple(names[: next(invalid, len(names))])
+    return tuple(str(index) for index in range(_listed_gpus(environ.get("PATH"))))
+
+
+def _listed_gpus(path: str | None) -> int:
+    """How many the driver lists: it numbers those of a container from 0, whatever their device files are called."""
+    command = shutil.which("nvidia-smi", path=path)
+    if command is None:  # a small container may have the devices without the tool
+        return sum(path.name[6:].isdecimal() for path in Path("/dev").glob("nvidia*"))
+    try:
+        listing = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0  # a driver that does not answer offers nothing
+    return sum(line.startswith("GPU ") for line in listing.splitlines())
+
+
+def tensor_parallel_maximum(environ: Mapping[str, str] = os.environ) -> int:
+    """Devices where there are any, else cores: what ``tensor_parallel_degree=max`` means."""
+    return len(devices(environ)) or cores()
+
+
+def table_bytes(path: str | Path, name: str) -> int:
+    """The figure called ``name`` of one of Linux's tables (/proc/meminfo, /proc/PID/status), in bytes; 0 where there
+    is no such table or no such figure."""
+    try:
+        fields = (line.split() for line in Path(path).read_text().splitlines())
+        return next((int(words[1]) * 1024 for words in fields if words[:1] == [f"{name}:"]), 0)
+    except OSError:
+        return 0

@@ -28,6 +28,8 @@ Decoder = Generator[int, bytes, Value]
 ContentPart = tuple[str | None, bytes]
 
 STREAM = -1
+# The property by which DJLServing tells the overlapping requests of an asynchronous worker apart.
+TRACKING_ID = "request_tracking_id"
 # What one part may claim to hold. DJLServing's own limit is 2 GiB; a corrupt length must not become an allocation.
 MAX_PART_BYTES = 2**31 - 1
 MAX_ENTRIES = 2**15 - 1

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.errors import ConfigurationError
-from bloomery.settings import devices, engine, environment, kinds, properties, source, table
+from bloomery.processes import machine
+from bloomery.settings import engine, environment, kinds, properties, source, table
 from bloomery.settings.model import ModelSettings
 from bloomery.settings.properties import Found
 from bloomery.settings.secret import guard
@@ -185,7 +186,7 @@ class _Model:
         name = self.source.name or (source.name_of(where.text) if where else "model")
         values, origins = self._values()
         stated_degree = values.pop("tensor_parallel_degree", 1)
-        degree = devices.count(self.environ) if stated_degree is None else stated_degree
+        degree = machine.tensor_parallel_maximum(self.environ) if stated_degree is None else stated_degree
         choice = engine.choose(model_dir, name, found, where is not None)
         degree_key = "option.tensor_parallel_degree"
         is_default = degree_key not in found or found[degree_key] is self.root.get(degree_key)
@@ -267,7 +268,7 @@ def _normalised(layer: Layer, base: Path, environ: Mapping[str, str]) -> Layer:
     for key, found in layer.items():
         kind, _, rest = key.partition(".")
         if kind in ("gpu", "cpu") and rest in table.WORKERS:
-            device = device or ("gpu" if devices.visible_gpus(environ) else "cpu")
+            device = device or ("gpu" if machine.devices(environ) else "cpu")
             if kind == device:
                 specific[rest] = found
         elif key not in table.SERVER_KEYS:

@@ -40,7 +40,12 @@ class ModelSettings:
     @property
     def ranks(self) -> int:
         """Processes per group: DeepSpeed and MPI take one per device, Python one that sees all devices."""
-        return self.tensor_parallel_degree if self.engine in ("DeepSpeed", "MPI") else 1
+        return self.tensor_parallel_degree if self.distributed else 1
+
+    @property
+    def distributed(self) -> bool:
+        """Whether the ranks form one job, as under mpirun; engine Python is one plain process, whatever its degree."""
+        return self.engine in ("DeepSpeed", "MPI")
 
     @property
     def dispatch(self) -> DispatchKind:

@@ -32,7 +32,7 @@ def _rank_spec(
     model_dir = settings.model_dir.absolute()
     command = [python, "-u", str(PYTHON_ROOT / "djl_python_engine.py"), "--sock-type", "unix", "--sock-name"]
     command += [str(socket), "--model-dir", str(model_dir), "--entry-point", settings.entry_point]
-    if is_distributed(settings):
+    if settings.distributed:
         command += ["--device-id", "-1", "--tensor-parallel-degree", str(settings.tensor_parallel_degree)]
     else:
         command += ["--device-id", "0" if allocation.devices else "-1"]
@@ -44,14 +44,9 @@ def _rank_spec(
         command=command,
         env=_environment(settings, rank, control, port, allocation),
         cwd=model_dir,
-        address=directory / f"sock.{rank}" if is_distributed(settings) else socket,
+        address=directory / f"sock.{rank}" if settings.distributed else socket,
         control_address=control,
     )
-
-
-def is_distributed(settings: ModelSettings) -> bool:
-    """Whether the ranks form one job, as under mpirun; engine Python is one plain process, whatever its degree."""
-    return settings.engine in ("DeepSpeed", "MPI")
 
 
 def _environment(
@@ -68,7 +63,7 @@ def _environment(
     }
     if allocation.devices:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.devices)
-    if is_distributed(settings):
+    if settings.distributed:
         env |= _job(rank, settings.ranks, port)
     else:
         # Of a job that the server itself may have been started in; a lone process must not join it.

@@ -21,13 +21,12 @@ from bloomery.errors import (
     WorkerError,
 )
 from bloomery.protocol import private
-from bloomery.protocol.frames import Request, encode_request
+from bloomery.protocol.frames import TRACKING_ID, Request, encode_request
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.allocation import Allocator
 from bloomery.workers.answer import Answer, StreamBuffer
 from bloomery.workers.job import Job
 from bloomery.workers.launcher import Launcher
-from bloomery.workers.leader import TRACKING_ID
 from bloomery.workers.limits import Limits
 from bloomery.workers.rank_set import RankSet
 from bloomery.workers.report import load_report

@@ -14,15 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bloomery.errors import ProtocolError
-from bloomery.protocol.frames import Dialect, ResponseHead, decode_bytes, decode_pairs
+from bloomery.protocol.frames import TRACKING_ID, Dialect, ResponseHead, decode_bytes, decode_pairs
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.connection import Connection
 from bloomery.workers.deadlines import Deadlines
 from bloomery.workers.job import Job, error_text
 from bloomery.workers.limits import Limits
 from bloomery.workers.supervision import Supervisor
-
-TRACKING_ID = "request_tracking_id"
 
 logger = logging.getLogger("bloomery.workers")
 

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from bloomery.processes.ports import ReservedPort
+from bloomery.processes.shared_memory import SHARED_MEMORY, allreduce_buffer
 
 # A unix socket's path holds 107 bytes (103 on macOS); ours end in "/control.<rank>" or "/sock.<rank>.pid".
 _LONGEST_DIRECTORY = 85
-SHARED_MEMORY = Path("/dev/shm")
 
 
 def private_directory() -> Path:
@@ -24,10 +24,9 @@ def private_directory() -> Path:
 def remove_allreduce_buffers(port: ReservedPort) -> None:
     """Delete the buffers of ranks that were killed before they could.
 
-    Their name is DeepSpeed's (csrc/cpu/comm/shm.cpp): user, MASTER_ADDR, MASTER_PORT, rank. While ``port`` is held the
-    port belongs to our ranks alone, so a neighbour's buffers never match.
+    While ``port`` is held the port belongs to our ranks alone, so a neighbour's buffers never match.
     """
     if not SHARED_MEMORY.is_dir():
         return
-    for path in SHARED_MEMORY.glob(f"deepspeed_allreduce_buffer_{os.getuid()}_{port.host}_{port.number}_*"):
+    for path in SHARED_MEMORY.glob(allreduce_buffer(port.host, port.number, "*")):
         path.unlink(missing_ok=True)
