@@ -9,7 +9,7 @@ import pytest
 from bloomery.errors import ConfigurationError
 from bloomery.settings import engine
 from bloomery.settings.engine import Choice, choose, without_deepspeed
-from bloomery.settings.properties import Found
+from bloomery.settings.layers import Found
 
 
 def chosen(path: Path, has_model: bool = True, **stated: str) -> Choice:

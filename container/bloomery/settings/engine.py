@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from bloomery.errors import ConfigurationError
+from bloomery.settings.layers import Found
 from bloomery.settings.model import EngineName
-from bloomery.settings.properties import Found
 
 ENGINES = {"deepspeed": "DeepSpeed", "mpi": "MPI", "python": "Python"}
 BUILT_IN = ("djl_python.deepspeed", "djl_python.huggingface")
