@@ -34,7 +34,6 @@ class ModelSettings:
     crash_loop_window: float = 600.0
     rolling_batch: bool = False  # the handler is the user's own and speaks DJLServing's rolling-batch protocol
     max_rolling_batch_size: int = 32
-    max_idle_time: float = 60.0  # a group above min_workers that has had no request for so long may be ended
     required: bool = True  # the process exits non-zero when it cannot load
     async_mode: bool = False  # requests overlap on rank 0 (dispatch "leader")
     on_disconnect: Literal["finish", "restart"] = "finish"  # for handlers that know no cancel

@@ -70,7 +70,7 @@ class ModelReader:
         values, origins = self._values()
         stated_degree = values.pop("tensor_parallel_degree", 1)
         degree = machine.tensor_parallel_maximum(self.environ) if stated_degree is None else stated_degree
-        choice = engine.choose(model_dir, name, found, where is not None)
+        choice = engine.choose(model_dir, name, found, where is not None, self.home.model_dir)
         degree_key = "option.tensor_parallel_degree"
         is_default = degree_key not in found or (
             degree_key in self.root and found[degree_key].origin == self.root[degree_key].origin
@@ -88,6 +88,7 @@ class ModelReader:
             engine=choice.engine,
             entry_point=choice.entry_point,
             tensor_parallel_degree=degree,
+            rolling_batch=choice.rolling_batch,
             properties=self._properties(choice.engine, degree),
             **values,
         )

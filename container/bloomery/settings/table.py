@@ -135,6 +135,13 @@ MODEL = (
         "seconds in which crash_loop_limit restarts are a crash loop",
         ("SERVING_CRASH_LOOP_WINDOW",),
     ),
+    Setting(
+        "option.max_rolling_batch_size",
+        "max_rolling_batch_size",
+        kinds.whole(),
+        "requests that a handler with rolling batch holds at once",
+        ("MAX_BATCH_SIZE",),
+    ),
     Setting("option.env", "environment", kinds.variables, "variables for the worker processes: NAME=value,…"),
 )
 
@@ -191,7 +198,6 @@ HANDLER_OPTIONS = (
     "deepspeed_config_path",
     "save_mp_checkpoint_path",
     "rolling_batch",
-    "max_rolling_batch_size",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
 )
