@@ -1,4 +1,4 @@
-"""A load generator that costs little itself: keep-alive HTTP/1.1 connections that ask again as soon as they are answered.
+"""A load generator that costs little itself: kept-open HTTP/1.1 connections that ask again once they are answered.
 
 A full HTTP client takes more processor time per request than the server that is measured, and on few cores it takes it
 from that server. This one sends the same prepared bytes and reads only the status line and Content-Length.
@@ -10,6 +10,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -43,10 +44,14 @@ async def _ask(url: str, body: bytes, connections: int, seconds: float) -> Load:
     started = time.perf_counter()
     clients = [_Client(request, body, load, started + seconds) for _ in range(connections)]
     for client in clients:
-        await loop.create_connection(lambda client=client: client, parts.hostname, parts.port)  # type: ignore[misc]
+        await loop.create_connection(partial(_itself, client), parts.hostname or "127.0.0.1", parts.port or 80)
     await asyncio.gather(*(client.finished for client in clients))
     load.elapsed = time.perf_counter() - started
     return load
+
+
+def _itself(client: _Client) -> _Client:
+    return client
 
 
 class _Client(asyncio.Protocol):
