@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import sys
 
 from bloomery import cli, settings
 from bloomery.http_api import listen
+
+_COLLECT_AFTER = 10_000  # objects made and not yet freed; Python's 700 costs a tenth of the time of a small request
 
 
 def serve(source: str | None, host: str | None, port: int | None, options: list[str]) -> int:
@@ -35,6 +38,10 @@ def serve(source: str | None, host: str | None, port: int | None, options: list[
         models = [Model(each, allocator) for each in loaded.models]
         return await Server(loaded, models, listener, _say, _report).run()
 
+    # What has been imported stays, so the collector need not look at it again; and requests leave no cycles behind.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 10, 10)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(run())
     return {
@@ -45,6 +52,10 @@ def serve(source: str | None, host: str | None, port: int | None, options: list[
 
 
 def _configure_logging() -> None:
+    # What no line shows need not be found out for each line (logging's HOWTO, "Optimization").
+    logging._srcfile = None
+    for name in ("logThreads", "logMultiprocessing", "logProcesses", "logAsyncioTasks"):
+        setattr(logging, name, False)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
