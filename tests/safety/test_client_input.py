@@ -209,3 +209,15 @@ def test_the_name_of_a_forms_field_is_text_whatever_bytes_it_has(laboratory: Ser
         "POST", "/invocations", b"%ff=%fe", {"Content-Type": "application/x-www-form-urlencoded"}
     )
     assert reply.json()["content"] == [["\ufffd", "\xfe"]]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"no header", b"Content-Encoding: gzip", b"Content-Transfer-Encoding: rot13"],
+)
+def test_a_part_that_cannot_be_read_is_a_400_that_says_why(laboratory: Server, header: bytes) -> None:
+    body = b'--B\r\nContent-Disposition: form-data; name="a"\r\n%s\r\n\r\nx\r\n--B--\r\n' % header
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    reply = laboratory.request("POST", "/invocations", body, kind)
+    assert (reply.status, reply.json()["type"]) == (400, "BadRequestException")
+    assert header.decode().rpartition(" ")[2] in reply.json()["message"]

@@ -13,7 +13,7 @@ import h11
 
 @dataclass(frozen=True)
 class RawReply:
-    """One whole answer, and whether the server closed the connection after it."""
+    """One answer."""
 
     status: int
     headers: dict[str, str]  # names in lower case
@@ -34,6 +34,13 @@ class Exchange:
 
     def reply(self, method: bytes = b"POST") -> RawReply | None:
         """The next answer; None when the server closed the connection instead. TimeoutError: neither came."""
+        reply, whole = self.reply_or_beginning(method)
+        if not whole:
+            raise h11.RemoteProtocolError(f"the connection was closed within {reply!r}")
+        return reply
+
+    def reply_or_beginning(self, method: bytes = b"POST") -> tuple[RawReply | None, bool]:
+        """The next answer, and whether it was whole: a stream that broke off ends with its connection."""
         parser = h11.Connection(h11.CLIENT)
         parser.send(h11.Request(method=method, target=b"/", headers=[(b"Host", b"x")]))
         parser.send(h11.EndOfMessage())
@@ -46,7 +53,9 @@ class Exchange:
             if event is h11.NEED_DATA:
                 data = self._receive()
                 if not data and not begun:
-                    return None
+                    return None, True
+                if not data and head is not None and b"chunked" in dict(head.headers).get(b"transfer-encoding", b""):
+                    return _reply(head, body), False
                 begun = True
                 parser.receive_data(data)
             elif isinstance(event, h11.Response):
@@ -56,7 +65,7 @@ class Exchange:
             elif isinstance(event, h11.EndOfMessage):
                 assert head is not None
                 self._received = parser.trailing_data[0]
-                return RawReply(head.status_code, {k.decode(): v.decode("latin-1") for k, v in head.headers}, body)
+                return _reply(head, body), True
             else:
                 assert isinstance(event, h11.InformationalResponse), event
 
@@ -74,6 +83,10 @@ class Exchange:
             return self.socket.recv(2**16)
         except ConnectionError:
             return b""
+
+
+def _reply(head: h11.Response, body: bytes) -> RawReply:
+    return RawReply(head.status_code, {name.decode(): value.decode("latin-1") for name, value in head.headers}, body)
 
 
 @contextlib.contextmanager

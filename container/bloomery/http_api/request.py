@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
@@ -117,10 +118,19 @@ async def _multipart(request: web.Request, limit: int) -> list[ContentPart]:
                 total += len(piece)
                 refuse_too_large(total, limit)
                 data += piece
-            parts.append((_text(part.name or "data"), bytes(part.decode(bytes(data)))))
-    except (ValueError, AssertionError) as error:
-        raise BadRequestError(f"the body is not multipart/form-data: {error}") from error
+            parts.append((_text(part.name or "data"), _decoded(part, bytes(data))))
+    except (ValueError, AssertionError, RuntimeError, HttpProcessingError) as error:
+        cause = error.message if isinstance(error, HttpProcessingError) else error
+        raise BadRequestError(f"the body is not multipart/form-data: {cause}") from error
     return parts
+
+
+def _decoded(part: BodyPartReader, data: bytes) -> bytes:
+    """A part's bytes without their transfer encoding (base64, quoted-printable)."""
+    coding = part.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if coding.lower() != "identity":  # aiohttp would cut off what it unpacks at a quarter of a megabyte
+        raise BadRequestError(f"the part {part.name!r} has Content-Encoding {coding!r}; parts are taken uncompressed")
+    return bytes(part.decode(data))
 
 
 def model_name(request: web.Request, content: list[ContentPart], properties: Mapping[str, str]) -> str | None:
