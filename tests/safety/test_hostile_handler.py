@@ -36,12 +36,14 @@ class Hostile(Exception):
         raise RuntimeError("this error cannot even be shown")
     __repr__ = __str__
 """
+# Some requests here end the worker, more often than a model may crash.
+PROPERTIES = "engine=Python\nretry_threshold=1000\ncrash_loop_limit=1000\n"
 SANE = b'Output().add("fine")'
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(model_directory(tmp_path_factory.mktemp("hostile") / "hostile", MODEL)) as running:
+    with serving(model_directory(tmp_path_factory.mktemp("hostile") / "hostile", MODEL, PROPERTIES)) as running:
         yield running
 
 
