@@ -6,9 +6,12 @@ import csv
 import io
 import json
 import re
+import socket
 from typing import Any
 
-from bloomery.protocol.frames import Request
+from bloomery.errors import ProtocolError
+from bloomery.protocol.frames import Dialect, Request, decode_request, read_blocking
+from djl_python.libraries import needed
 from djl_python.np_util import from_nd_list
 from djl_python.pair_list import PairList
 
@@ -41,6 +44,20 @@ class Input:
         for key, data in request.content:
             inputs.content.add(key, _as_bytearray(data))
         return inputs
+
+    def read(self, conn: socket.socket, dialect: Dialect | None = None) -> None:
+        """Take the next request of a worker's connection; the width of its strings is detected unless given."""
+
+        def receive(count: int) -> bytes:
+            data = bytearray()
+            while len(data) < count:
+                if not (piece := conn.recv(count - len(data))):
+                    raise ProtocolError(f"the peer closed the connection: {len(data)} of {count} bytes came")
+                data += piece
+            return bytes(data)
+
+        request, _dialect = read_blocking(decode_request(dialect), receive)
+        self.__dict__.update(vars(Input.from_request(request)))
 
     def get_function_name(self) -> str | None:
         """The handler function that this request asks for."""
@@ -114,10 +131,8 @@ class Input:
 
     def get_as_image(self, key: str | None = None) -> Any:
         """The part as a ``PIL.Image``."""
-        from PIL import Image  # type: ignore[import-not-found,unused-ignore]
-
         data = self.get_as_bytes(key)
-        return None if data is None else Image.open(io.BytesIO(data))
+        return None if data is None else needed("PIL.Image", "get_as_image").open(io.BytesIO(data))
 
     def get_as_numpy(self, key: str | None = None) -> list[Any] | None:
         """The part as a list of arrays; NDList, or npz when it begins with the zip magic."""
@@ -128,12 +143,10 @@ class Input:
 
     def get_as_npz(self, key: str | None = None) -> list[Any] | None:
         """The arrays of an .npz file. Pickled objects in it are refused: they could run code."""
-        import numpy as np
-
         data = self.get_as_bytes(key)
         if data is None:
             return None
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        with needed("numpy", "get_as_npz").load(io.BytesIO(data), allow_pickle=False) as archive:
             return [archive[name] for name in archive.files]
 
     def get_as_csv(self, key: str | None = None) -> list[dict[str | Any, str | Any]] | None:
@@ -155,3 +168,7 @@ class Input:
         if content_type.startswith("image/"):
             return self.get_as_image(key)
         return self.get_as_bytes(key)
+
+    def __str__(self) -> str:
+        parts = "".join(f"\n{key}: {len(value)} bytes" for key, value in self.content)  # no prompt in a log
+        return f"properties: {self.properties}{parts}"

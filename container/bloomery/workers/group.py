@@ -29,7 +29,7 @@ from bloomery.workers.launcher import Launcher
 from bloomery.workers.limits import Limits
 from bloomery.workers.rank_set import RankSet
 from bloomery.workers.report import load_report
-from bloomery.workers.supervision import RestartRequestedError, reason_of
+from bloomery.workers.supervision import RestartRequestedError, headline
 
 GroupState = Literal["loading", "ready", "restarting", "failed", "stopped"]
 
@@ -186,7 +186,7 @@ class Group:
                 if self._restarts == 0 and not self._stopping.is_set():
                     raise
                 cause = error
-            self._change("restarting", reason_of(cause))
+            self._change("restarting", headline(cause))
             return cause
         finally:
             if self._ranks is not None:
@@ -219,8 +219,8 @@ class Group:
 
     def _fail(self, error: BloomeryError) -> None:
         report = load_report(self.settings, self.index, error)
-        self.error = ModelLoadError(f"model {self.settings.name!r} failed: {reason_of(error)}", report)
-        self._change("failed", reason_of(error))
+        self.error = ModelLoadError(f"model {self.settings.name!r} failed: {headline(error)}", report)
+        self._change("failed", headline(error))
 
     def _change(self, state: GroupState, message: str = "") -> None:
         self.state, self._message = state, message

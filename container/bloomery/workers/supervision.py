@@ -37,6 +37,11 @@ def reason_of(error: BaseException) -> str:
     return error.reason if isinstance(error, LostRankError) else str(error)
 
 
+def headline(error: BaseException) -> str:
+    """The reason's first line, for clients: what a rank printed and a traceback's frames are the operator's."""
+    return reason_of(error).partition("\n")[0]
+
+
 class RestartRequestedError(WorkerError):
     """The group restarts because a setting asks for it; that is no failure of its ranks."""
 
