@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bloomery.errors import ConfigurationError
-from bloomery.tasks.options import AnswerOptions, choice
+from bloomery.tasks.options import AnswerOptions, choice, texts
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class HandlerOptions:
     @classmethod
     def read(cls, properties: Mapping[str, Any]) -> HandlerOptions:
         """The options in ``properties``; a ConfigurationError names the one that is wrong."""
-        options = {name: str(value).strip() for name, value in properties.items() if str(value).strip()}
+        options = texts(properties)
         source = options.get("s3url") or options.get("model_id") or options.get("model_dir")
         if source is None:
             raise ConfigurationError("No model is named: set option.model_id to a directory, an s3:// URL or a hub id.")

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import transformers
+from tests.support.rank_pair import run_pair
 from tests.support.tiny_models import tiny_encoder, tiny_model, tiny_tokenizer
 
-from bloomery.engines import accelerate
-from bloomery.engines.base import PipelineEngine
+from bloomery.engines import accelerate, deepspeed
+from bloomery.engines.base import GenerationParameters, PipelineEngine
 from bloomery.engines.pipelines import TransformersPipeline
 from bloomery.errors import BadRequestError, UnsupportedModelError
 
@@ -116,7 +117,59 @@ def test_what_a_pipeline_refuses_is_the_requests_fault(tmp_path: Path) -> None:
 
 
 def test_it_says_that_it_cannot_continue_a_text(tmp_path: Path) -> None:
-    from bloomery.engines.base import GenerationParameters
-
     with pytest.raises(UnsupportedModelError, match="cannot continue a text"):
         load(tiny_encoder("MaskedLM", tmp_path)).generate([[5]], GenerationParameters())
+
+
+RUN = """
+import json, torch
+from bloomery.engines import deepspeed
+from djl_python.json_encoding import encode_json
+torch.set_num_threads(1)
+found = {}
+for name, (path, items, parameters) in CASES.items():
+    found[name] = deepspeed.load(path, allreduce="gloo").run(items, parameters)
+print(json.dumps(json.loads(encode_json(found))))
+"""
+
+
+def test_two_ranks_answer_as_one_process_does(tmp_path: Path) -> None:
+    question = [
+        {"question": TEXTS[1], "context": " ".join([TEXTS[0]] * 30)},
+        {"question": "arms?", "context": TEXTS[0]},
+    ]
+    cases: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
+        "classification": (str(tiny_encoder("SequenceClassification", tmp_path / "cls")), TEXTS, {"top_k": 2}),
+        "tokens": (str(tiny_encoder("TokenClassification", tmp_path / "tok")), TEXTS, {}),
+        "filling": (str(tiny_encoder("MaskedLM", tmp_path / "mlm", "roberta")), MASKED, {"top_k": 3}),
+        "spans": (str(tiny_encoder("QuestionAnswering", tmp_path / "qa")), question, {"top_k": 3}),
+    }
+
+    first, second = run_pair(RUN.replace("CASES", repr(cases)))
+
+    assert first == second
+    for name, (path, items, parameters) in cases.items():
+        assert close(first[name], load(Path(path)).run(items, parameters)), name
+
+
+@pytest.fixture
+def two_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+
+@pytest.mark.usefixtures("two_ranks")
+def test_a_family_that_nobody_knows_how_to_split_is_refused(tmp_path: Path) -> None:
+    path = tiny_encoder("SequenceClassification", tmp_path, "electra")
+    with pytest.raises(
+        UnsupportedModelError, match=r"with a electra model cannot be split over ranks; use engine=Python"
+    ):
+        deepspeed.load(path)
+
+
+@pytest.mark.usefixtures("two_ranks")
+def test_injected_kernels_are_refused_for_what_they_cannot_do(tmp_path: Path) -> None:
+    base = tiny_model("bloom", tmp_path / "base")
+    model = transformers.BloomForSequenceClassification.from_pretrained(base)
+    model.save_pretrained(tmp_path / "classifier")
+    with pytest.raises(UnsupportedModelError, match="serve text generation only; use kernel_inject=False"):
+        deepspeed.load(tmp_path / "classifier", kernel_inject=True)

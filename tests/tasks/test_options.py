@@ -60,3 +60,7 @@ def test_a_wrong_option_is_named_with_its_value(properties: dict[str, str], mess
     with pytest.raises(ConfigurationError) as caught:
         AnswerOptions.read(properties)
     assert message in str(caught.value)
+
+
+def test_functions_among_the_properties_are_no_options() -> None:
+    assert AnswerOptions.read({"output_formatter": print, "enable_streaming": True}).stream is True

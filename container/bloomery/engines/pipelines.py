@@ -86,14 +86,15 @@ def for_task(engine: TransformersEngine, task: str) -> TransformersEngine:
 
 def check_splittable(config: Any, task: str, inject: bool, has_policy: bool) -> None:
     """Refuse what cannot be computed by several ranks, or in layers that DeepSpeed made for decoding."""
-    if task in models.GENERATING:
+    decodes = task in models.GENERATING
+    if decodes and not config.is_encoder_decoder:
         return
-    if inject:
+    if inject and not decodes:
         raise UnsupportedModelError(
             f"{task}: DeepSpeed's injected layers keep what they decoded and serve text generation only; use "
             "kernel_inject=False, or engine=Python"
         )
-    if task == "feature-extraction" or (config.model_type not in FAMILIES and not has_policy):
+    if not inject and (task == "feature-extraction" or (config.model_type not in FAMILIES and not has_policy)):
         raise UnsupportedModelError(
             f"{task} with a {config.model_type} model cannot be split over ranks; use engine=Python, or "
             "tensor_parallel_degree=1"

@@ -1,7 +1,7 @@
 """What can be asked of a loaded model. ``answer(engine, inputs)`` is what a handler calls."""
 
 from bloomery.engines.base import PipelineEngine, TextGenerationEngine
-from bloomery.tasks import batch, pipelines, text_generation
+from bloomery.tasks import batch, conversational, pipelines, text_generation
 from bloomery.tasks.options import AnswerOptions
 from djl_python import Input, Output
 
@@ -23,6 +23,9 @@ def answer(
     chosen = AnswerOptions(stream=stream) if options is None else options
     if isinstance(engine, PipelineEngine):
         return pipelines.answer_batch(engine, inputs) if inputs.is_batch() else pipelines.answer(engine, inputs)
+    if chosen.conversational:
+        converse = conversational.answer_batch if inputs.is_batch() else conversational.answer
+        return converse(engine, inputs, chosen)
     if inputs.is_batch():
         return batch.answer(engine, inputs, chosen)
     return text_generation.answer(engine, inputs, chosen)

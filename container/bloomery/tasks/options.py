@@ -35,6 +35,7 @@ class AnswerOptions:
     stream: bool = False
     style: Style = field(default_factory=Style)
     stop_sequences: tuple[str, ...] = ()
+    conversational: bool = False  # requests are dialogues (option.task)
 
     @property
     def infers_sampling(self) -> bool:
@@ -45,7 +46,7 @@ class AnswerOptions:
     @classmethod
     def read(cls, properties: Mapping[str, Any]) -> AnswerOptions:
         """The options in the initialise call's ``properties``; a ConfigurationError names the one that is wrong."""
-        options = {name: str(value).strip() for name, value in properties.items() if str(value).strip()}
+        options = texts(properties)
         tgi = choice(options, "tgi_compat", "false", _SWITCHES)
         shape = choice(options, "answer_format", "tgi" if tgi else "list", _SHAPES)
         if tgi and shape != "tgi":
@@ -57,7 +58,14 @@ class AnswerOptions:
             streams = choice(options, "enable_streaming", "false", _STREAMING)
         compat = choice(options, "compat", "documented", _COMPAT)
         style = Style(shape, form, compat, plain=options.get("output_formatter") == "none")
-        return cls(streams, style, _stop_sequences(options.get("stop_sequence")))
+        stop = _stop_sequences(options.get("stop_sequence"))
+        return cls(streams, style, stop, conversational=options.get("task") == "conversational")
+
+
+def texts(properties: Mapping[str, Any]) -> dict[str, str]:
+    """The options that say something. Among the properties there may also be functions of a model's own file."""
+    given = {name: str(value).strip() for name, value in properties.items() if isinstance(value, str | int)}
+    return {name: value for name, value in given.items() if value}
 
 
 def choice(options: Mapping[str, str], name: str, default: str, choices: Mapping[str, Any]) -> Any:

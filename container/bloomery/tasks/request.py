@@ -53,6 +53,15 @@ def read_request(inputs: Input, options: AnswerOptions = NO_OPTIONS) -> Generati
     )
 
 
+def generation_parameters(settings: dict[str, object], options: AnswerOptions) -> GenerationParameters:
+    """The checked ``parameters`` of a request whose answer has one shape: those that choose a shape are refused."""
+    asked = _parameters(settings, options)
+    for name in ("details", "return_full_text", "truncate"):
+        if asked.pop(name, None):
+            raise BadRequestError(f"parameters.{name} is {show(settings[name])}: this task has no such choice.")
+    return GenerationParameters(**asked)
+
+
 def _prompts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (_prompt("inputs", value),)

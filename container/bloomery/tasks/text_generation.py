@@ -85,7 +85,12 @@ def tokenise(engine: TextGenerationEngine, request: GenerationRequest) -> list[l
             "The checkpoint brings no tokenizer, so no text can be continued: add tokenizer.json."
         )
     prompt_ids = _prompt_ids(engine.tokenizer, request)
-    new = request.parameters.max_new_tokens
+    check_length(engine, prompt_ids, request.parameters.max_new_tokens)
+    return prompt_ids
+
+
+def check_length(engine: TextGenerationEngine, prompt_ids: Sequence[Sequence[int]], new: int) -> None:
+    """Refuse prompts that have no tokens, or that with ``new`` tokens together exceed the engine's limit."""
     for row, ids in enumerate(prompt_ids):
         if not ids:
             raise BadRequestError(f"The prompt of row {row} has no tokens: there is nothing to continue.")
@@ -97,7 +102,6 @@ def tokenise(engine: TextGenerationEngine, request: GenerationRequest) -> list[l
                 f"The prompt of row {row} has {len(ids)} tokens and max_new_tokens is {new}: together {len(ids) + new}"
                 f", more than the {engine.max_tokens} that this model was loaded for (option.max_tokens); {remedy}."
             )
-    return prompt_ids
 
 
 def _prompt_ids(tokenizer: Any, request: GenerationRequest) -> list[list[int]]:
