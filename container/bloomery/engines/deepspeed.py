@@ -42,6 +42,7 @@ def load(
     allreduce: str = "auto",
     trust_remote_code: bool = False,
     tokenizer: str | Path | None = None,
+    chat_template: str | None = None,
 ) -> TransformersEngine:
     """Load this rank's share of the checkpoint in ``path``.
 
@@ -52,6 +53,7 @@ def load(
     max_tokens: prompt and new tokens together.
     allreduce: how ranks on CPUs add up their shares: gloo, shm (DeepSpeed's shared memory) or auto (what is measured
         to be faster).
+    chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
     """
     path = Path(path)
     ranks = _ranks(tensor_parallel)
@@ -81,7 +83,9 @@ def load(
         name="deepspeed",
         model=model,
         model_type=config.model_type,
-        tokenizer=models.load_tokenizer(Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code),
+        tokenizer=models.load_tokenizer(
+            Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code, chat_template=chat_template
+        ),
         max_tokens=limit,
         ranks=ranks,
         beams=not inject,

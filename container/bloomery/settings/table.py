@@ -200,6 +200,7 @@ HANDLER_OPTIONS = (
     "max_rolling_batch_size",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
+    "chat_template",
 )
 
 OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(

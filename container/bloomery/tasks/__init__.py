@@ -1,7 +1,7 @@
 """What can be asked of a loaded model. ``answer(engine, inputs)`` is what a handler calls."""
 
 from bloomery.engines.base import TextGenerationEngine
-from bloomery.tasks import batch, text_generation
+from bloomery.tasks import batch, openai, text_generation
 from djl_python import Input, Output
 
 __all__ = ["answer"]
@@ -14,4 +14,6 @@ def answer(engine: TextGenerationEngine, inputs: Input, *, stream: bool = False)
     """
     if inputs.is_batch():
         return batch.answer(engine, inputs)
+    if (body := openai.body_of(inputs)) is not None:
+        return openai.answer(engine, inputs, body, stream=stream)
     return text_generation.answer(engine, inputs, stream=stream)

@@ -6,19 +6,23 @@ value and gives a valid example.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from bloomery.engines.base import GenerationParameters
 from bloomery.errors import BadRequestError
+from bloomery.tasks.fields import boolean as _boolean
+from bloomery.tasks.fields import integer as _integer
+from bloomery.tasks.fields import number as _number
+from bloomery.tasks.fields import parse_json
+from bloomery.tasks.fields import show as _show
+from bloomery.tasks.fields import stop_sequences as _stop
+from bloomery.tasks.fields import text as _text
+from bloomery.tasks.fields import utf8 as _utf8
 from djl_python import Input
 
 MAX_PROMPTS = 512
-MAX_STOP_SEQUENCES = 64
-MAX_STOP_LENGTH = 1024
 EXAMPLE = '{"inputs": "To be, or not", "parameters": {"max_new_tokens": 30}}'
 
 
@@ -40,7 +44,7 @@ def read_request(inputs: Input) -> GenerationRequest:
         return GenerationRequest(prompts=(_prompt("the body", _utf8(body)),))
     # curl without -H says application/x-www-form-urlencoded; what begins like an object is meant as JSON.
     if media_type in ("", "application/json", "application/jsonlines") or body.lstrip()[:1] == b"{":
-        return _from_json(_json(body))
+        return _from_json(parse_json(body, EXAMPLE))
     raise BadRequestError(
         f"Content-Type {media_type!r} is not served here: send application/json, for example {EXAMPLE}, or text/plain."
     )
@@ -91,59 +95,6 @@ def _prompt(name: str, value: object) -> str:
     return text
 
 
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise BadRequestError(f'{name} is {_show(value)}: it must be a text, such as "To be".')
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BadRequestError(
-            f"{name} holds half a surrogate pair ({value[error.start]!r} at character {error.start}), "
-            "which is not a character: send it as UTF-8, or both halves."
-        ) from error
-    return value
-
-
-def _integer(low: int, high: int, example: int) -> Callable[[str, object], int]:
-    def check(name: str, value: object) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        raise BadRequestError(
-            f"{name} is {_show(value)}: it must be an integer from {low} to {high}, such as {example}."
-        )
-
-    return check
-
-
-def _number(low: float, high: float, example: float) -> Callable[[str, object], float]:
-    def check(name: str, value: object) -> float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
-            return float(value)
-        raise BadRequestError(f"{name} is {_show(value)}: it must be a number from {low} to {high}, such as {example}.")
-
-    return check
-
-
-def _boolean(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise BadRequestError(f"{name} is {_show(value)}: it must be true or false.")
-
-
-def _stop(name: str, value: object) -> tuple[str, ...]:
-    sequences = [value] if isinstance(value, str) else value
-    if not isinstance(sequences, list):
-        raise BadRequestError(f'{name} is {_show(value)}: it must be a list of texts, such as ["\\n"].')
-    if len(sequences) > MAX_STOP_SEQUENCES:
-        raise BadRequestError(f"{name} holds {len(sequences)} texts: at most {MAX_STOP_SEQUENCES} are watched for.")
-    for index, text in enumerate(sequences):
-        if not 0 < len(_text(f"{name}[{index}]", text)) <= MAX_STOP_LENGTH:
-            raise BadRequestError(
-                f'{name}[{index}] has {len(text)} characters: it must have 1 to {MAX_STOP_LENGTH}, such as "\\n".'
-            )
-    return tuple(sequences)
-
-
 # Temperatures nearer to 0 overflow the logits, and 0 would divide by it; greedy decoding is do_sample=false.
 _CHECKS: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "max_new_tokens": ("max_new_tokens", _integer(1, 2**31 - 1, 30)),
@@ -190,33 +141,3 @@ def _parameters(settings: dict[str, object]) -> tuple[GenerationParameters, bool
         known[target] = checked
     return_full_text = known.pop("return_full_text", True)
     return GenerationParameters(**known, extra=extra), return_full_text
-
-
-def _utf8(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise BadRequestError(
-            f"The body is not UTF-8: byte {body[error.start]:#04x} at offset {error.start}."
-        ) from error
-
-
-def _json(body: bytes) -> object:
-    def finite(text: str) -> float:
-        number = float(text)
-        if math.isfinite(number):
-            return number
-        raise BadRequestError(f"The body holds the number {text[:40]}, which is not finite: no setting takes that.")
-
-    try:
-        return json.loads(_utf8(body), parse_float=finite, parse_constant=finite)
-    except RecursionError as error:
-        raise BadRequestError(f"The body is JSON nested too deeply to be a request, for example {EXAMPLE}.") from error
-    except ValueError as error:
-        raise BadRequestError(f"The body is not JSON ({error}), for example {EXAMPLE}.") from error
-
-
-def _show(value: object) -> str:
-    """The value as the client wrote it, cut to a length that suits a message."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."

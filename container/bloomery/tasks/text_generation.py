@@ -31,7 +31,7 @@ def answer(engine: TextGenerationEngine, inputs: Input, *, stream: bool = False)
         request = read_request(inputs)
         prompt_ids = tokenise(engine, request)
         # The first step is computed before anything is answered: an engine refuses what it cannot do on that step.
-        events = _begun(generate(engine, prompt_ids, request))
+        events = begun(generate(engine, prompt_ids, request))
     except BadRequestError as error:
         return Output().error(str(error), 400, "Bad Request")
     output = Output()
@@ -126,7 +126,7 @@ class _Row:
             yield Finish(self.index, reason, self._tokens, self._prompt_tokens, "".join(self._pieces))
 
 
-def _begun(events: Iterator[Event]) -> Iterator[Event]:
+def begun(events: Iterator[Event]) -> Iterator[Event]:
     """The same events, with the first one already computed."""
     first = next(events)
 
