@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, health, models, openai, response
+from bloomery.http_api import access, health, metrics, models, openai, response
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
@@ -45,6 +45,8 @@ def build(registry: Registry, settings: ServerSettings) -> web.Application:
     add("POST", "/v1/completions", door.completions)
     add("GET", "/v1/models", door.models)
     add("GET", "/v1/models/{model:.+}", door.model)
+    for path in ("/metrics", "/server/metrics"):
+        add("GET", path, metrics.exposition(registry))
     add("GET", "/models", models.listing(registry))
     for path in ("/models/{model}", "/models/{model}/{version}"):
         add("GET", path, models.description(registry))
@@ -76,9 +78,11 @@ class _Inference:
         self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it
     ) -> web.StreamResponse:
         """Have ``model`` answer, ``change`` the answer, and send it."""
-        # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
-        async with model.submit(question) as answer:
-            return await response.send(http, change(answer), model.settings.stream_idle_timeout)
+        with model.metrics.request() as counted:
+            # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
+            async with model.submit(question) as answer:
+                answer = counted.watch(change(answer))
+                return await response.send(http, answer, model.settings.stream_idle_timeout)
 
 
 @web.middleware

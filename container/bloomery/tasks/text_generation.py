@@ -12,6 +12,7 @@ from bloomery import formats
 from bloomery.engines.base import TextGenerationEngine
 from bloomery.errors import BadRequestError, UnsupportedModelError
 from bloomery.formats.jsonlines import CONTENT_TYPE as JSONLINES
+from bloomery.processes import rank
 from bloomery.protocol import private
 from bloomery.protocol.events import Event, Failure, Finish, FinishReason, Token, encode_event
 from bloomery.tasks.detokenise import Detokeniser
@@ -77,6 +78,7 @@ def generate(
     """
     rows = [_Row(index, engine, ids, request.parameters.stop_sequences) for index, ids in enumerate(prompt_ids)]
     steps = engine.generate(prompt_ids, request.parameters)
+    rank.current.read_prompts(sum(map(len, prompt_ids)))
     try:
         for step in steps:
             log_probs = step.log_probs or (None,) * len(rows)
