@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, health, metrics, models, openai, response
+from bloomery.http_api import access, health, metrics, models, openai, openapi, response
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
@@ -47,6 +47,8 @@ def build(registry: Registry, settings: ServerSettings) -> web.Application:
     add("GET", "/v1/models/{model:.+}", door.model)
     for path in ("/metrics", "/server/metrics"):
         add("GET", path, metrics.exposition(registry))
+    for path in ("/openapi.json", "/api-description"):
+        add("GET", path, openapi.description())
     add("GET", "/models", models.listing(registry))
     for path in ("/models/{model}", "/models/{model}/{version}"):
         add("GET", path, models.description(registry))
