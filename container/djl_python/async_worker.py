@@ -121,6 +121,7 @@ class AsyncWorker:
         seed(inputs)
         if initialising:
             rank.current.report("loading model")
+            Output.adopt_compat(inputs.get_property("compat"))
         result = function(inputs)
         if inspect.isawaitable(result):
             result = await result

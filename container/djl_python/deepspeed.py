@@ -21,6 +21,7 @@ def load(options: HandlerOptions) -> TextGenerationEngine:
         allreduce=options.allreduce,
         trust_remote_code=options.trust_remote_code,
         chat_template=options.chat_template,
+        task=options.task,
     )
 
 

@@ -53,6 +53,7 @@ class Worker:
             seed(inputs)
             if initialising:
                 rank.current.report("loading model")
+                Output.adopt_compat(inputs.get_property("compat"))
             answer = _Answer(checked(function(inputs)), self._sends_body)
         except Exception as error:
             traceback.print_exc()

@@ -10,8 +10,10 @@ from tests.support.scripted_engine import ScriptedEngine
 
 from bloomery import tasks
 from bloomery.errors import UnsupportedModelError
+from bloomery.formats import Style
 from bloomery.protocol import private
 from bloomery.protocol.events import CONTENT_TYPE, Finish, Token, decode_event
+from bloomery.tasks import AnswerOptions
 from djl_python import Input, Output
 
 MakeInput = Callable[..., Input]
@@ -103,6 +105,42 @@ def test_who_does_not_say_gets_the_handlers_default_of_streaming(tokenizer: Any,
     engine = ScriptedEngine(tokenizer, [ids(tokenizer, "a")])
     assert tasks.answer(engine, request_of(ask(prompt="To")), stream=True).stream_content is not None
     assert tasks.answer(engine, request_of(ask(prompt="To", stream=False)), stream=True).stream_content is None
+
+
+def test_the_handlers_formatter_frames_its_streams(tokenizer: Any, request_of: MakeInput) -> None:
+    options = AnswerOptions(style=Style(stream_form="sse"))
+    output = tasks.answer(ScriptedEngine(tokenizer, [[70]]), request_of(ask(prompt="To", stream=True)), options)
+    assert output.get_property("content-type") == "text/event-stream"
+
+
+def test_the_handlers_stop_sequences_are_for_who_names_none(tokenizer: Any, request_of: MakeInput) -> None:
+    options = AnswerOptions(stop_sequences=("b",))
+    for asked, text in (({}, "a"), ({"stop": "c"}, "ab")):
+        engine = ScriptedEngine(tokenizer, [ids(tokenizer, "abc")])
+        answer = body_of(tasks.answer(engine, request_of(ask(prompt="To", **asked)), options))
+        assert answer["choices"][0]["text"] == text
+
+
+def test_an_encoder_decoder_has_all_its_room_for_the_answer(tokenizer: Any, request_of: MakeInput) -> None:
+    class EncoderDecoder(ScriptedEngine):
+        encoder_decoder = True
+
+    engine = EncoderDecoder(tokenizer, [[70]], max_tokens=20)
+    assert tasks.answer(engine, request_of(ask(prompt="abcdefghijkl", max_tokens=20))).code == 200
+
+
+def test_requests_that_the_server_joined_are_answered_each_in_its_form(tokenizer: Any) -> None:
+    bodies = [ask(prompt="To"), ask(inputs="To"), ask(messages=CHAT)]
+    inputs = Input()
+    inputs.properties = {"batch_size": str(len(bodies))}
+    for index, body in enumerate(bodies):
+        inputs.properties[f"batch_{index}.Content-Type"] = "application/json"
+        inputs.content.add(f"batch_{index}.data", bytearray(body))
+    output = tasks.answer(ScriptedEngine(tokenizer, [ids(tokenizer, " be")]), inputs)
+    answers = [json.loads(output.content.value_at(index)) for index in range(len(bodies))]
+    assert answers[0]["choices"][0]["text"] == " be"
+    assert answers[1] == [{"generated_text": "To be"}]
+    assert "no chat template" in answers[2]["error"]
 
 
 def events_of(lines: bytes) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bloomery.engines import loading, memory, models, precision
+from bloomery.engines import loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
@@ -25,6 +25,7 @@ def load(
     trust_remote_code: bool = False,
     tokenizer: str | Path | None = None,
     chat_template: str | None = None,
+    task: str | None = None,
 ) -> TransformersEngine:
     """Load the checkpoint in ``path``.
 
@@ -32,16 +33,18 @@ def load(
     device_map: accelerate's; by default "auto" where there is a GPU, else the CPU.
     max_tokens: prompt and new tokens together.
     chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
+    task: one of models.TASKS; by default what the checkpoint's architecture is for.
     """
     path = Path(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
+    task = models.task_of(config, task)
     chosen = precision.choose(dtype, config, device)
     limit = models.token_limit(config, max_tokens)
     placement = device_map if device_map is not None else "auto" if device == "cuda" else None
     rank.current.report("loading weights")
     try:
-        model, found = models.auto_class(config).from_pretrained(
+        model, found = models.auto_class(config, task).from_pretrained(
             path,
             config=config,
             dtype=chosen.dtype,
@@ -66,7 +69,7 @@ def load(
         preparation.apply(model)
         preparation.finish()
     rank.current.report("loading weights", 100.0)
-    return TransformersEngine(
+    engine = TransformersEngine(
         name="accelerate",
         model=model,
         model_type=config.model_type,
@@ -75,3 +78,4 @@ def load(
         ),
         max_tokens=limit,
     )
+    return pipelines.for_task(engine, task)

@@ -10,34 +10,65 @@ from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedMode
 
 log = logging.getLogger(__name__)
 
-# What is written in config.architectures, by its ending, and the class that builds it.
-_CLASSES = (
-    ("ForCausalLM", "AutoModelForCausalLM"),
-    ("LMHeadModel", "AutoModelForCausalLM"),
-    ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
-    ("ForMaskedLM", "AutoModelForMaskedLM"),
-    ("ForSequenceClassification", "AutoModelForSequenceClassification"),
-    ("ForTokenClassification", "AutoModelForTokenClassification"),
-    ("ForQuestionAnswering", "AutoModelForQuestionAnswering"),
+# What is written in config.architectures, by its ending, and what such a checkpoint is for.
+_TASKS = (
+    ("ForCausalLM", "text-generation"),
+    ("LMHeadModel", "text-generation"),
+    ("ForConditionalGeneration", "text2text-generation"),
+    ("MTModel", "text2text-generation"),
+    ("EncoderDecoderModel", "text2text-generation"),
+    ("ForMaskedLM", "fill-mask"),
+    ("ForSequenceClassification", "text-classification"),
+    ("ForTokenClassification", "token-classification"),
+    ("ForQuestionAnswering", "question-answering"),
 )
+_CLASSES = {
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "fill-mask": "AutoModelForMaskedLM",
+    "text-classification": "AutoModelForSequenceClassification",
+    "zero-shot-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "feature-extraction": "AutoModel",
+}
+_OTHER_NAMES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+TASKS = (*_CLASSES, "conversational")
+GENERATING = ("text-generation", "text2text-generation", "conversational")
 
 
-def auto_class(config: Any) -> Any:
-    """The transformers class for what the checkpoint holds; a bare base model is taken for what it can do best."""
+def task_of(config: Any, asked: str | None = None) -> str:
+    """The task that was ``asked`` for (option.task); else what the checkpoint is for, by its architecture. A bare base
+    model is taken for what it can do best."""
     import transformers
 
+    if asked is not None:
+        task = _OTHER_NAMES.get(asked, asked)
+        if task not in TASKS:
+            raise UnsupportedModelError(f"task={asked} is not served; it must be one of {', '.join(TASKS)}")
+        return task
     named = (getattr(config, "architectures", None) or [""])[0]
-    for ending, name in _CLASSES:
+    for ending, task in _TASKS:
         if named.endswith(ending):
-            return getattr(transformers, name)
-    for name in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM"):
-        candidate = getattr(transformers, name)
-        if type(config) in candidate._model_mapping and not (name == "AutoModelForCausalLM" and _encodes(config)):
-            return candidate
+            return task
+    for task in ("text-generation", "text2text-generation", "fill-mask"):
+        candidate = getattr(transformers, _CLASSES[task])
+        if type(config) in candidate._model_mapping and not (task == "text-generation" and _encodes(config)):
+            return task
     raise UnsupportedModelError(
         f"architectures={getattr(config, 'architectures', None)!r} in config.json is none that this engine serves; "
-        f"known endings are {', '.join(ending for ending, _ in _CLASSES)}"
+        f"known endings are {', '.join(ending for ending, _ in _TASKS)}"
     )
+
+
+def auto_class(config: Any, asked: str | None = None) -> Any:
+    """The transformers class that serves the task."""
+    import transformers
+
+    task = task_of(config, asked)
+    if task == "conversational":
+        task = "text2text-generation" if config.is_encoder_decoder else "text-generation"
+    return getattr(transformers, _CLASSES[task])
 
 
 def _encodes(config: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from bloomery.protocol.events import Event, Failure, Finish, FinishReason, Token
 
 EVENT_STREAM = "text/event-stream"
+JSON_LINES = "application/jsonlines"
 DONE = b"data: [DONE]\n\n"
 
 _REASONS: dict[FinishReason, str] = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}

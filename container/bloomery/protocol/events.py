@@ -14,12 +14,17 @@ FinishReason = Literal["length", "eos_token", "stop_sequence", "cancelled", "err
 
 @dataclass(frozen=True)
 class Token:
-    """One new token of one row. ``text`` is what it adds to the row, possibly empty (half a character)."""
+    """One new token of one row. ``text`` is what it adds to the row, possibly empty (half a character).
+
+    ``last``: the row ends with it, and its Finish is the next event of this row, already made.
+    """
 
     row: int
     id: int
     text: str
     log_prob: float | None = None
+    special: bool = False  # one of the tokenizer's own marks, which is no text
+    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,14 @@ HANDLER_OPTIONS = (
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
     "chat_template",
+    "allreduce",
+    "answer_format",
+    "compat",
+    "tgi_compat",
+    "load_in_8bit",
+    "load_in_4bit",
+    "enable_lora",
+    "waiting_steps",
 )
 
 OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(

@@ -12,14 +12,14 @@ from typing import Any
 from bloomery.engines.base import TextGenerationEngine
 from bloomery.errors import BadRequestError, UnsupportedModelError
 from bloomery.formats import openai
-from bloomery.formats.jsonlines import CONTENT_TYPE as JSONLINES
 from bloomery.protocol import private
 from bloomery.protocol.events import CONTENT_TYPE as EVENTS
 from bloomery.protocol.events import Event, Failure, Finish, Token, encode_event
 from bloomery.tasks.chat import render
 from bloomery.tasks.fields import parse_json
 from bloomery.tasks.openai_request import OpenAIRequest, is_openai, read_openai
-from bloomery.tasks.request import GenerationRequest
+from bloomery.tasks.options import AnswerOptions
+from bloomery.tasks.request import NO_OPTIONS, GenerationRequest
 from bloomery.tasks.text_generation import begun, generate
 from djl_python import Input, Output
 
@@ -38,25 +38,28 @@ def body_of(inputs: Input) -> dict[str, Any] | None:
     return body if isinstance(body, dict) and is_openai(body) else None
 
 
-def answer(engine: TextGenerationEngine, inputs: Input, body: Mapping[str, Any], *, stream: bool = False) -> Output:
-    """An OpenAI object; streamed, server-sent events where the client accepts them, else JSON lines as LMI has them.
+def answer(
+    engine: TextGenerationEngine, inputs: Input, body: Mapping[str, Any], options: AnswerOptions = NO_OPTIONS
+) -> Output:
+    """An OpenAI object; streamed, JSON lines as LMI has them, or server-sent events where the client accepts them.
 
-    The server's own door asks for events instead and shapes them itself. ``stream`` is for who does not say.
+    The server's own door asks for events instead and shapes them itself.
     """
     raw = inputs.get_property(private.EVENTS) == "1"
     try:
         request = read_openai(body)
-        events = continued(engine, request)
+        events = continued(engine, request, options)
     except BadRequestError as error:
         refusal = Output().error(str(error), 400, "Bad Request")
         return refusal if error.param is None else refusal.add_property(private.PARAM, error.param)
-    streams = request.stream if request.stream is not None else stream and not raw
+    streams = request.stream if request.stream is not None else options.stream and not raw
     if raw:
         return _as_events(events, request, streams)
     shape = openai.Shape.of(body, _model_name(inputs, body))
     if streams:
-        sse = openai.EVENT_STREAM in str(inputs.get_property("accept") or "")
-        output = Output().add_property("content-type", openai.EVENT_STREAM if sse else JSONLINES)
+        accepted = (str(inputs.get_property("accept") or ""), options.style.stream_content_type)
+        sse = any(openai.EVENT_STREAM in types for types in accepted)
+        output = Output().add_property("content-type", openai.EVENT_STREAM if sse else openai.JSON_LINES)
         return output.add_stream_content(openai.streamed(events, shape, sse=sse), output_formatter=None)
     document = openai.document(events, shape)
     if isinstance(document, Failure):
@@ -64,14 +67,26 @@ def answer(engine: TextGenerationEngine, inputs: Input, body: Mapping[str, Any],
     return Output().add_property("content-type", "application/json").add_as_json(document)
 
 
-def continued(engine: TextGenerationEngine, request: OpenAIRequest) -> Iterator[Event]:
+def complete(
+    engine: TextGenerationEngine, inputs: Input, body: Mapping[str, Any], options: AnswerOptions
+) -> dict[str, Any] | Failure:
+    """The answer to one of several requests that the server joined; a BadRequestError says what is wrong with it."""
+    events = continued(engine, read_openai(body), options)
+    return openai.document(events, openai.Shape.of(body, _model_name(inputs, body)))
+
+
+def continued(engine: TextGenerationEngine, request: OpenAIRequest, options: AnswerOptions) -> Iterator[Event]:
     """The events of the answer, the first of them already computed. An echoed prompt comes as a row's first text."""
     if engine.tokenizer is None:
         raise UnsupportedModelError(
             "The checkpoint brings no tokenizer, so no text can be continued: add tokenizer.json."
         )
     prompts = _prompt_ids(engine.tokenizer, request)
-    parameters = replace(request.parameters, max_new_tokens=_new_tokens(engine, request, prompts))
+    parameters = replace(
+        request.parameters,
+        max_new_tokens=_new_tokens(engine, request, prompts),
+        stop_sequences=request.parameters.stop_sequences or options.stop_sequences,
+    )
     rows = [ids for ids in prompts for _ in range(request.copies)]
     events = begun(generate(engine, rows, GenerationRequest((), parameters)))
     return _echoed(events, _texts(engine.tokenizer, request)) if request.echo else events
@@ -93,7 +108,8 @@ def _new_tokens(engine: TextGenerationEngine, request: OpenAIRequest, prompts: S
     name = "The chat" if request.chat else "The prompt"
     if not all(prompts):
         raise BadRequestError(f"{name} has no tokens: there is nothing to continue.")
-    longest = max(map(len, prompts))
+    # An encoder-decoder counts its prompt and its text apart.
+    longest = 0 if engine.encoder_decoder else max(map(len, prompts))
     room = engine.max_tokens - longest
     wanted = request.max_tokens or max(1, room)
     if wanted > room:
