@@ -33,6 +33,7 @@ def load(options):
         "max_tokens": int(options.get("max_tokens", 1024)),  # prompt and new tokens together
         "task": options.get("task"),  # fill-mask, text-classification, ...; None: what the checkpoint was made for
         "allreduce": options.get("allreduce", "auto"),  # how ranks on CPUs add up: auto measures; gloo, shm
+        "chat_template": options.get("chat_template"),  # Jinja text or a file, in place of the checkpoint's own
     }
     # Kernel injection replaces whole layers by DeepSpeed's own, for bloom, opt, gpt2, gpt_neo, gptj and gpt_neox. It
     # changes the order of the arithmetic, so compare a few outputs with those of option.kernel_inject=false.

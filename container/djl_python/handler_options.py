@@ -46,6 +46,7 @@ class HandlerOptions:
     injection_policy: dict[str, tuple[str, ...]] | None  # DeepSpeed only
     allreduce: str  # DeepSpeed only, between ranks on CPUs
     device_map: str | None  # transformers only
+    chat_template: str | None = None
 
     @classmethod
     def read(cls, properties: Mapping[str, Any]) -> HandlerOptions:
@@ -72,6 +73,7 @@ class HandlerOptions:
             injection_policy=_policy(options.get("injection_policy")),
             allreduce=choice(options, "allreduce", "auto", {name: name for name in ("auto", "gloo", "shm")}),
             device_map=options.get("device_map"),
+            chat_template=options.get("chat_template"),
         )
 
 

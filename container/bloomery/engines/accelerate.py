@@ -24,6 +24,7 @@ def load(
     *,
     trust_remote_code: bool = False,
     tokenizer: str | Path | None = None,
+    chat_template: str | None = None,
     task: str | None = None,
 ) -> TransformersEngine:
     """Load the checkpoint in ``path``.
@@ -31,6 +32,7 @@ def load(
     dtype: fp32, fp16, bf16, int8 (weight-only) or auto (what the checkpoint says).
     device_map: accelerate's; by default "auto" where there is a GPU, else the CPU.
     max_tokens: prompt and new tokens together.
+    chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
     task: one of models.TASKS; by default what the checkpoint's architecture is for.
     """
     path = Path(path)
@@ -71,7 +73,9 @@ def load(
         name="accelerate",
         model=model,
         model_type=config.model_type,
-        tokenizer=models.load_tokenizer(Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code),
+        tokenizer=models.load_tokenizer(
+            Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code, chat_template=chat_template
+        ),
         max_tokens=limit,
     )
     return pipelines.for_task(engine, task)

@@ -42,6 +42,7 @@ def load(
     allreduce: str = "auto",
     trust_remote_code: bool = False,
     tokenizer: str | Path | None = None,
+    chat_template: str | None = None,
     task: str | None = None,
 ) -> TransformersEngine:
     """Load this rank's share of the checkpoint in ``path``.
@@ -53,6 +54,7 @@ def load(
     max_tokens: prompt and new tokens together.
     allreduce: how ranks on CPUs add up their shares: gloo, shm (DeepSpeed's shared memory) or auto (what is measured
         to be faster).
+    chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
     task: one of models.TASKS; by default what the checkpoint's architecture is for.
     """
     path = Path(path)
@@ -86,7 +88,9 @@ def load(
         name="deepspeed",
         model=model,
         model_type=config.model_type,
-        tokenizer=models.load_tokenizer(Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code),
+        tokenizer=models.load_tokenizer(
+            Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code, chat_template=chat_template
+        ),
         max_tokens=limit,
         ranks=ranks,
         beams=not inject,

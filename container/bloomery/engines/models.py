@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,11 @@ def give_generation_config(model: Any, path: Path) -> None:
     model.generation_config.max_length = None
 
 
-def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer, padding on the left and with a padding token; None when the checkpoint brings none."""
+def load_tokenizer(path: Path, *, trust_remote_code: bool = False, chat_template: str | None = None) -> Any:
+    """The tokenizer, padding on the left and with a padding token; None when the checkpoint brings none.
+
+    chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
+    """
     from transformers import AutoTokenizer
 
     files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
@@ -120,4 +123,28 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> Any:
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if chat_template:
+        give_chat_template(tokenizer, chat_template)
     return tokenizer
+
+
+def give_chat_template(tokenizer: Any, source: str) -> None:
+    """Make ``source``, Jinja text or the path of a file, the tokenizer's chat template."""
+    from jinja2 import TemplateSyntaxError
+
+    text = source
+    if not any(mark in source for mark in ("{{", "{%", "\n")):  # no template goes without; no path goes with
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"option.chat_template={source}: it is neither Jinja text nor the path of a readable file ({error}); "
+                "a relative path is meant from the model directory"
+            ) from error
+    tokenizer.chat_template = text
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True)
+    except TemplateSyntaxError as error:
+        raise ConfigurationError(f"option.chat_template is not Jinja: line {error.lineno}: {error}") from error
+    except Exception as error:
+        log.info("the chat template wants other messages than a single question: %s", error)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from bloomery.errors import ProtocolError
 
+CONTENT_TYPE = "application/x-bloomery-events"  # marks an answer that holds events, for the server's own doors
 FinishReason = Literal["length", "eos_token", "stop_sequence", "cancelled", "error"]
 
 

@@ -200,6 +200,7 @@ HANDLER_OPTIONS = (
     "rolling_batch",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
+    "chat_template",
     "allreduce",
     "answer_format",
     "compat",

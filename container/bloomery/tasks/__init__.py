@@ -1,7 +1,7 @@
 """What can be asked of a loaded model. ``answer(engine, inputs)`` is what a handler calls."""
 
 from bloomery.engines.base import PipelineEngine, TextGenerationEngine
-from bloomery.tasks import batch, conversational, pipelines, text_generation
+from bloomery.tasks import batch, conversational, openai, pipelines, text_generation
 from bloomery.tasks.options import AnswerOptions
 from djl_python import Input, Output
 
@@ -23,6 +23,8 @@ def answer(
     chosen = AnswerOptions(stream=stream) if options is None else options
     if isinstance(engine, PipelineEngine):
         return pipelines.answer_batch(engine, inputs) if inputs.is_batch() else pipelines.answer(engine, inputs)
+    if not inputs.is_batch() and (body := openai.body_of(inputs)) is not None:
+        return openai.answer(engine, inputs, body, chosen)
     if chosen.conversational:
         converse = conversational.answer_batch if inputs.is_batch() else conversational.answer
         return converse(engine, inputs, chosen)

@@ -13,6 +13,7 @@ from bloomery import formats
 from bloomery.engines.base import TextGenerationEngine
 from bloomery.errors import BadRequestError
 from bloomery.protocol.events import Failure
+from bloomery.tasks import openai
 from bloomery.tasks.options import AnswerOptions
 from bloomery.tasks.request import GenerationRequest, read_request
 from bloomery.tasks.text_generation import check_prompts, describe, generate, tokenise
@@ -35,6 +36,10 @@ def answer(engine: TextGenerationEngine, inputs: Input, options: AnswerOptions) 
     groups: list[_Group] = []
     for index, item in enumerate(items):
         try:
+            if (body := openai.body_of(item)) is not None:
+                whole = openai.complete(engine, item, body, options)
+                answers[index] = formats.error_record(whole) if isinstance(whole, Failure) else whole
+                continue
             request = read_request(item, options)
             check_prompts(request, options.style, streams=False)
             prompt_ids = tokenise(engine, request)

@@ -12,6 +12,7 @@ from typing import Any
 from bloomery import formats
 from bloomery.engines.base import TextGenerationEngine
 from bloomery.errors import BadRequestError, UnsupportedModelError
+from bloomery.processes import rank
 from bloomery.protocol import private
 from bloomery.protocol.events import Event, Failure, Finish, FinishReason, Token, encode_event
 from bloomery.tasks.detokenise import Detokeniser
@@ -33,7 +34,7 @@ def answer(engine: TextGenerationEngine, inputs: Input, options: AnswerOptions =
         check_prompts(request, options.style, streams)
         prompt_ids = tokenise(engine, request)
         # The first step is computed before anything is answered: an engine refuses what it cannot do on that step.
-        events = _begun(generate(engine, prompt_ids, request))
+        events = begun(generate(engine, prompt_ids, request))
     except BadRequestError as error:
         return Output().error(str(error), 400, "Bad Request")
     output = Output()
@@ -126,6 +127,7 @@ def generate(
     """
     rows = [_Row(index, engine, ids, request.parameters.stop_sequences) for index, ids in enumerate(prompt_ids)]
     steps = engine.generate(prompt_ids, request.parameters)
+    rank.current.read_prompts(sum(map(len, prompt_ids)))
     try:
         for step in steps:
             log_probs = step.log_probs or (None,) * len(rows)
@@ -176,7 +178,7 @@ class _Row:
             yield Finish(self.index, reason, self._tokens, self._prompt_tokens, "".join(self._pieces))
 
 
-def _begun(events: Iterator[Event]) -> Iterator[Event]:
+def begun(events: Iterator[Event]) -> Iterator[Event]:
     """The same events, with the first one already computed."""
     first = next(events)
 

@@ -60,6 +60,7 @@ def _environment(
         "OMP_NUM_THREADS": str(allocation.threads),
         "TENSOR_PARALLEL_DEGREE": str(settings.tensor_parallel_degree),
         private.CONTROL_SOCKET: str(control),
+        private.MODEL_NAME: settings.name,
     }
     if allocation.devices:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.devices)
