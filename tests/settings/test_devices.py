@@ -108,6 +108,12 @@ def test_devices_that_are_not_there_are_refused(world: World, line: str, words: 
         placements(world, line, **FOUR)
 
 
+def test_what_each_group_gets_is_explained(world: World) -> None:
+    world.write("mine/serving.properties", "load_on_devices=gpu0;gpu1;cpu\n")
+    (row,) = [row for row in world.settings("mine", **FOUR).explained if row.key == "devices"]
+    assert row.value == "4 | 5 | cpu"
+
+
 def test_a_gpu_on_a_machine_without_one_is_refused(world: World) -> None:
     with pytest.raises(ConfigurationError, match="this machine shows no GPU"):
         placements(world, "load_on_devices=gpu0")

@@ -316,7 +316,7 @@ def test_known_keys_and_a_handlers_own_are_not(world: World) -> None:
 @pytest.mark.parametrize(
     ("name", "notice"),
     [
-        ("SERVING_LOAD_MODELS", "environment SERVING_LOAD_MODELS has no effect in this server"),
+        ("SERVING_WARMUP", "environment SERVING_WARMUP has no effect in this server"),
         (
             "SERVING_JOB_QUEUE_SIZES",
             "environment SERVING_JOB_QUEUE_SIZES has no effect in this server; did you mean SERVING_JOB_QUEUE_SIZE?",

@@ -6,19 +6,20 @@ import logging
 import signal
 import sys
 
-from bloomery import cli, settings
+from bloomery import cli
+from bloomery.cli.reading import Wanted
 from bloomery.http_api import listen
 
 
-def serve(source: str | None, host: str | None, port: int | None, options: list[str]) -> int:
+def serve(wanted: Wanted) -> int:
     """Serve until told to stop; the exit code."""
     # Until the server's own handlers are in place: whoever stops us this early gets the same exit code.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.OK))
-    loaded = settings.load(source, options=options, host=host, port=port)
+    loaded = wanted.settings()
     listener = listen.bind(loaded.server.host, loaded.server.port)
     _configure_logging()
     names = ", ".join(model.name for model in loaded.models)
-    _say(f"listening on {listen.url(listener)}; loading {names}")
+    _say(f"listening on {listen.url(listener)}; " + (f"loading {names}" if names else "no model yet"))
     for notice in loaded.notices:
         logging.getLogger("bloomery.settings").warning("%s", notice)
 
@@ -37,6 +38,7 @@ def serve(source: str | None, host: str | None, port: int | None, options: list[
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(run())
+    loaded.unpacked.remove()
     return {
         Outcome.STOPPED: cli.OK,
         Outcome.FAILED: cli.MODEL_FAILED,

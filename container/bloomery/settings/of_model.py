@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bloomery.errors import ConfigurationError
 from bloomery.processes import machine
-from bloomery.settings import devices, engine, environment, keys, kinds, properties, source, table
+from bloomery.settings import contradictions, devices, engine, environment, keys, kinds, properties, source, table
 from bloomery.settings.devices import Workers
-from bloomery.settings.explained import Explained, overridden
+from bloomery.settings.explained import Explained, overridden, shown
 from bloomery.settings.layers import Found, Layer, slip
 from bloomery.settings.model import DeviceSet, ModelSettings
 from bloomery.settings.secret import guard
@@ -19,7 +20,7 @@ from bloomery.settings.source import Home, Source
 
 
 class ModelReader:
-    """Reads the settings of one model; ``explained`` and ``notices`` grow on the way.
+    """Reads the settings of one model; ``explained``, ``notices`` and ``remarks`` grow on the way.
 
     ``variables`` are those of the environment and of config.properties, the strongest first; ``root`` is the
     repository's own serving.properties.
@@ -37,6 +38,7 @@ class ModelReader:
         self.source, self.home, self.environ = one, home, environ
         self.explained: list[Explained] = []
         self.notices: list[str] = []
+        self.remarks: list[str] = []
         self.root: Layer = {}
         file = one.model_dir / source.PROPERTIES
         stated = properties.read(file) if file.is_file() else {}
@@ -87,6 +89,7 @@ class ModelReader:
         self._place(values, sets, choice.engine != "Python" or degree > 1)
         settings = ModelSettings(
             name=name,
+            version=self.source.version,
             model_dir=model_dir,
             engine=choice.engine,
             entry_point=choice.entry_point,
@@ -95,8 +98,10 @@ class ModelReader:
             properties=self._properties(choice.engine, degree),
             **values,
         )
+        self.notices += contradictions.notices(settings, self.found)
+        self.remarks += contradictions.remarks(settings, self.found)
         self._explain(settings, origins)
-        return settings
+        return replace(settings, rolling_batch=settings.rolling_batch and not settings.async_mode)
 
     def _values(self) -> tuple[dict[str, Any], dict[str, str]]:
         values, origins = {}, {}
@@ -143,17 +148,19 @@ class ModelReader:
             self.explained.append(Explained(settings.name, key, value, origin, weaker))
 
         row("name", settings.name, "the directory" if self.source.name else "the checkpoint")
+        if settings.version:
+            row("version", settings.version, "load_models")
         own = settings.model_dir == self.home.model_dir
         row("model_dir", str(settings.model_dir), "default" if own else "argument")
         for setting in table.MODEL:
-            value = getattr(settings, setting.field)
             if setting.key in table.WORKERS and setting.key in self.found:
                 origins[setting.field] = self.found[setting.key].origin
-            if isinstance(value, dict):
-                value = ",".join(f"{name}={text}" for name, text in value.items())
-            unit = setting.parse is kinds.milliseconds
-            shown = f"{value * 1000:g}" if unit else str(value)
-            row(setting.key, shown, origins.get(setting.field, "default"))
+            value = getattr(settings, setting.field)
+            if setting.parse is kinds.milliseconds:
+                value *= 1000
+            row(setting.key, shown(value), origins.get(setting.field, "default"))
+        if settings.placements:
+            row("devices", " | ".join(",".join(each) or "cpu" for each in settings.placements), "load_on_devices")
         known = {setting.key for setting in table.MODEL}
         for key in sorted(self.found.keys() - known):
             found = self.found[key]
