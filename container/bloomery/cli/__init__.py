@@ -105,7 +105,9 @@ def main() -> None:
     try:
         app()
     except BloomeryError as error:
-        print(f"bloomery: {error}", file=sys.stderr)
+        from bloomery.settings.secret import redact
+
+        print(f"bloomery: {redact(str(error))}", file=sys.stderr)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from bloomery import cli
 from bloomery.cli.reading import Wanted
 from bloomery.settings import Explained, Settings
+from bloomery.settings.secret import redact
 
 
 def explain(wanted: Wanted, as_json: bool) -> int:
@@ -16,13 +17,13 @@ def explain(wanted: Wanted, as_json: bool) -> int:
     loaded = wanted.settings()
     loaded.unpacked.remove()
     if as_json:
-        print(json.dumps(document(loaded), indent=2))
+        print(redact(json.dumps(document(loaded), indent=2)))
         return cli.OK
-    sys.stdout.write(table(loaded.explained))
+    sys.stdout.write(redact(table(loaded.explained)))
     for notice in loaded.notices:
-        print(f"warning: {notice}", file=sys.stderr)
+        print(redact(f"warning: {notice}"), file=sys.stderr)
     for remark in loaded.remarks:
-        print(f"note: {remark}", file=sys.stderr)
+        print(redact(f"note: {remark}"), file=sys.stderr)
     return cli.OK
 
 

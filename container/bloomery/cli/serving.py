@@ -9,6 +9,7 @@ import sys
 from bloomery import cli
 from bloomery.cli.reading import Wanted
 from bloomery.http_api import listen
+from bloomery.settings.secret import redact
 
 
 def serve(wanted: Wanted) -> int:
@@ -46,16 +47,23 @@ def serve(wanted: Wanted) -> int:
     }[outcome]
 
 
+class _Formatter(logging.Formatter):
+    """Without what a URL's signature or password would let a reader of the log do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 def _configure_logging() -> None:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(redact(line), flush=True)
 
 
 def _report(text: str) -> None:
     """The one block that a user must not miss, on a line of its own among the log's."""
-    print(f"\n{text.strip()}\n", file=sys.stderr, flush=True)
+    print(f"\n{redact(text.strip())}\n", file=sys.stderr, flush=True)
