@@ -159,6 +159,7 @@ OPTION_VARIABLES = {
     "HF_TASK": "option.task",
     "HF_MODEL_TRUST_REMOTE_CODE": "option.trust_remote_code",
     "HF_MODEL_QUANTIZE": "option.quantize",
+    "MAX_BATCH_PREFILL_TOKENS": "option.max_rolling_batch_prefill_tokens",
 }
 
 # Where a model comes from: with any of these given, the repository's own serving.properties stays unread.
@@ -206,6 +207,8 @@ HANDLER_OPTIONS = (
     "rolling_batch",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
+    "allow_pickle",
+    "allow_chat_template",
 )
 
 OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(
