@@ -62,7 +62,7 @@ def _environment(
         private.CONTROL_SOCKET: str(control),
         private.MODEL_NAME: settings.name,
     }
-    if allocation.devices:
+    if allocation.place is not None:  # also where it is on the CPU: a GPU must not be seen then
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.devices)
     if settings.distributed:
         env |= _job(rank, settings.ranks, port)
