@@ -53,13 +53,6 @@ def test_python_without_handler_and_checkpoint_is_refused(tmp_path: Path) -> Non
         chosen(tmp_path, has_model=False)
 
 
-def test_requirements_that_nobody_installs_are_told_of(tmp_path: Path) -> None:
-    (tmp_path / "requirements.txt").write_text("# a comment\n\n")
-    assert chosen(tmp_path).notices == ()
-    (tmp_path / "requirements.txt").write_text("peft==0.19\n")
-    assert "install peft==0.19 into the workers' Python" in chosen(tmp_path).notices[0]
-
-
 def test_a_batch_size_that_nobody_heeds_is_told_of(tmp_path: Path) -> None:
     assert "batch_size=4 has no effect yet" in chosen(tmp_path, batch_size="4").notices[0]
     assert chosen(tmp_path, batch_size="1").notices == ()

@@ -57,19 +57,9 @@ class Choice:
 def choose(model_dir: Path, name: str, found: Mapping[str, Found], has_model: bool) -> Choice:
     """Engine and handler of the model in ``model_dir``; ``has_model`` says whether a checkpoint is named or inside."""
     notices = _check_rolling_batch(found.get("option.rolling_batch")) + _check_batch_size(found.get("batch_size"))
-    notices += _check_requirements(model_dir)
     engine, engine_origin = _engine(found)
     entry_point, entry_origin = _entry_point(model_dir, name, engine, found, has_model)
     return Choice(engine, entry_point, engine_origin, entry_origin, notices)
-
-
-def _check_requirements(model_dir: Path) -> tuple[str, ...]:
-    path = model_dir / "requirements.txt"
-    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
-    wanted = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not wanted:
-        return ()
-    return (f"{path} is not installed by this version: install {', '.join(wanted[:5])} into the workers' Python",)
 
 
 def _check_batch_size(stated: Found | None) -> tuple[str, ...]:

@@ -117,6 +117,12 @@ MODEL = (
         "the interpreter of the worker processes",
         ("PYTHON_EXECUTABLE",),
     ),
+    Setting(
+        "option.requirements_failure",
+        "requirements_failure",
+        kinds.choice("fail", "continue"),
+        "what happens when the model directory's requirements.txt cannot be installed",
+    ),
     Setting("option.env", "environment", kinds.variables, "variables for the worker processes: NAME=value,…"),
 )
 

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from bloomery.errors import (
@@ -23,6 +24,7 @@ from bloomery.errors import (
 from bloomery.protocol import private
 from bloomery.protocol.frames import TRACKING_ID, Request, encode_request
 from bloomery.settings.model import ModelSettings
+from bloomery.workers import requirements
 from bloomery.workers.allocation import Allocator
 from bloomery.workers.answer import Answer, StreamBuffer
 from bloomery.workers.job import Job
@@ -72,6 +74,7 @@ class Group:
         self.error: ModelLoadError | None = None  # when it has failed
         self._message = ""
         self._ranks: RankSet | None = None
+        self._phase = "starting"  # while there are no ranks that could say
         self._jobs: dict[Job, asyncio.Task[None]] = {}
         self._restarts = 0
         self._failures = 0  # in a row, without one answer between them
@@ -99,7 +102,7 @@ class Group:
         ranks = self._ranks if self._ranks and not self._ranks.broken.done() else None
         slowest = ranks.supervisor.slowest() if ranks else None
         loading = self.state in ("loading", "restarting")
-        phase = (slowest.phase if slowest else "starting") if loading else self.state
+        phase = (slowest.phase if slowest else self._phase) if loading else self.state
         percent = (slowest.percent if slowest else 0.0) if loading else 100.0 if self.state == "ready" else 0.0
         pids = tuple(handle.pid for handle in self._ranks.handles) if self._ranks else ()
         return GroupStatus(self.index, self.state, phase, percent, len(self._jobs), self._restarts, self._message, pids)
@@ -182,8 +185,9 @@ class Group:
         """One life of the ranks; returns why it ended. A first load that fails is raised: it would fail again."""
         allocation = self._allocator.take(self.settings.tensor_parallel_degree, self.settings.name)
         try:
-            ranks = self._ranks = RankSet(self.settings, self.index, self._launcher, allocation, self._limits)
             try:
+                settings = replace(self.settings, packages=await self._packages())
+                ranks = self._ranks = RankSet(settings, self.index, self._launcher, allocation, self._limits)
                 await self._load(ranks)
                 self._change("ready")
                 cause = await ranks.broken
@@ -197,6 +201,22 @@ class Group:
             if self._ranks is not None:
                 await self._end(self._ranks)
             self._allocator.give_back(allocation)
+
+    async def _packages(self) -> Path | None:
+        """Where the model's own packages are, once its requirements are installed."""
+        self._phase = "installing requirements"
+        install = asyncio.create_task(requirements.install(self.settings))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({install, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not install.done():
+                raise WorkerError(SHUTTING_DOWN)
+            return install.result()
+        finally:
+            self._phase = "starting"
+            for task in (install, stopping):
+                task.cancel()
+            await asyncio.gather(install, stopping, return_exceptions=True)
 
     async def _end(self, ranks: RankSet) -> None:
         ranks.give_up(WorkerError("the group ends"))
