@@ -114,7 +114,9 @@ def _per_answer(output: Output, formatter: Formatter) -> Output:
     """The formatter sees the parsed answer, or each parsed line of a stream; it may return JSON, text or bytes."""
     if output.stream_content is not None:
         lines = (_formatted(line, formatter) for line in stream_chunks(output))
-        return output.add_stream_content((line if line.endswith(b"\n") else line + b"\n" for line in lines), None)
+        answer = Output(output.code, output.message)
+        answer.properties = output.properties
+        return answer.add_stream_content((line if line.endswith(b"\n") else line + b"\n" for line in lines), None)
     body = _formatted(bytes(output.content.value_at(0)), formatter)
     output.content.values[0] = body
     return output
