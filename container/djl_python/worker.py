@@ -49,6 +49,7 @@ class Worker:
         initialising = self._service.initialises(inputs)
         try:
             function = self._service.function(inputs.function_name)
+            inputs.properties.update(self._service.formatters)
             seed(inputs)
             if initialising:
                 rank.current.report("loading model")

@@ -129,6 +129,12 @@ MODEL = (
         ("PYTHON_EXECUTABLE",),
     ),
     Setting(
+        "option.requirements_failure",
+        "requirements_failure",
+        kinds.choice("fail", "continue"),
+        "what happens when the model directory's requirements.txt cannot be installed",
+    ),
+    Setting(
         "crash_loop_limit",
         "crash_loop_limit",
         kinds.whole(),

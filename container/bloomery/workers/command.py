@@ -53,7 +53,8 @@ def _environment(
     settings: ModelSettings, rank: int, control: Path, port: ReservedPort, allocation: Allocation
 ) -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH")
-    paths = [str(PYTHON_ROOT), str(settings.model_dir.absolute()), *([inherited] if inherited else [])]
+    own = [PYTHON_ROOT, settings.model_dir.absolute(), *([settings.packages] if settings.packages else [])]
+    paths = [*map(str, own), *([inherited] if inherited else [])]
     env = dict(os.environ)
     env |= {
         "PYTHONPATH": os.pathsep.join(paths),
