@@ -45,6 +45,10 @@ class Queue:
             place = asyncio.get_running_loop().create_future()  # the group was lost meanwhile: keep the turn
             self._waiting.appendleft(place)
 
+    def holds(self, group: Group) -> bool:
+        """Whether room of ``group`` has been promised to a request that has not used it yet."""
+        return self._promised[group] > 0
+
     def match(self) -> None:
         """Call it when a group's room or state has changed."""
         if any(group.state == "ready" for group in self._groups):

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,12 +17,14 @@ from bloomery.errors import (
     BloomeryError,
     ModelLoadError,
     ProtocolError,
+    RequestError,
     ServiceUnavailableError,
     WorkerError,
 )
 from bloomery.protocol import private
 from bloomery.protocol.frames import TRACKING_ID, Request, encode_request
 from bloomery.settings.model import ModelSettings
+from bloomery.workers.adapter import REGISTER, Adapter, lacks_function, refusal_of
 from bloomery.workers.allocation import Allocator
 from bloomery.workers.answer import Answer, StreamBuffer
 from bloomery.workers.job import Job
@@ -53,8 +55,19 @@ class GroupStatus:
     pids: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a group's ranks run, and since when."""
+
+    devices: tuple[str, ...]  # empty on a CPU machine
+    started_at: float  # seconds since the epoch, of the latest launch; 0 before the first
+
+
 class Group:
-    """``on_change`` is called when its state changes or a request leaves it: there may be room now."""
+    """``on_change`` is called when its state changes or a request leaves it: there may be room now.
+
+    ``adapters``, which the groups of a model share, are registered with the handler before it takes a request.
+    """
 
     def __init__(
         self,
@@ -64,8 +77,13 @@ class Group:
         allocator: Allocator,
         limits: Limits,
         on_change: Callable[[], None],
+        adapters: MutableMapping[str, Adapter] | None = None,
     ) -> None:
         self.settings, self.index = settings, index
+        self._adapters: MutableMapping[str, Adapter] = {} if adapters is None else adapters
+        self.placement = Placement((), 0.0)
+        self._calls = 0  # that wait for room, which is then theirs
+        self._room = asyncio.Event()
         self._launcher, self._allocator, self._limits = launcher, allocator, limits
         self._on_change = on_change
         self.state: GroupState = "loading"
@@ -87,7 +105,7 @@ class Group:
         """How many more requests it can take now."""
         if self.state != "ready" or self._ranks is None or self._ranks.broken.done():
             return 0
-        return self._ranks.capacity - len(self._jobs)
+        return max(0, self._ranks.capacity - len(self._jobs) - self._calls)
 
     @property
     def busy(self) -> bool:
@@ -121,10 +139,34 @@ class Group:
                 job.abandon()
                 ranks.cancel(job)
 
-    def _job(self, request: Request) -> Job:
+    async def call(self, function: str, request: Request) -> Answer:
+        """Have the handler's ``function`` answer ``request``, ahead of what is queued. The answer is complete.
+
+        ServiceUnavailableError: the group is not ready, or is lost meanwhile.
+        """
+        self._calls += 1
+        try:
+            while self.state == "ready" and self._ranks is not None and len(self._jobs) >= self._ranks.capacity:
+                self._room.clear()
+                await self._room.wait()
+            if self.state != "ready" or self._ranks is None:
+                raise ServiceUnavailableError(f"group {self.index} of model {self.settings.name!r} is {self.state}")
+            called = self._call(self._ranks, function, request)
+        finally:
+            self._calls -= 1
+            self._on_change()
+        return await called
+
+    def _call(self, ranks: RankSet, function: str, request: Request) -> Awaitable[Answer]:
+        job = self._job(request, function)
+        task = self._jobs[job] = asyncio.create_task(ranks.serve(job))
+        task.add_done_callback(lambda _task: self._release(job))
+        return _completed(job)
+
+    def _job(self, request: Request, function: str | None = None) -> Job:
         request_id = uuid.uuid4().hex
         properties = request.properties | {
-            "handler": self.settings.handler,
+            "handler": function or self.settings.handler,
             private.REQUEST_ID: request_id,
             private.SEED: str(secrets.randbits(31)),  # one for all ranks, or their sampling diverges
         }
@@ -139,6 +181,7 @@ class Group:
 
     def _release(self, job: Job) -> None:
         del self._jobs[job]
+        self._room.set()
         self._on_change()
 
     async def stop(self) -> None:
@@ -181,10 +224,12 @@ class Group:
     async def _launch_and_watch(self) -> WorkerError:
         """One life of the ranks; returns why it ended. A first load that fails is raised: it would fail again."""
         allocation = self._allocator.take(self.settings.tensor_parallel_degree, self.settings.name)
+        self.placement = Placement(allocation.devices, time.time())
         try:
             ranks = self._ranks = RankSet(self.settings, self.index, self._launcher, allocation, self._limits)
             try:
                 await self._load(ranks)
+                await self._register_adapters(ranks)
                 self._change("ready")
                 cause = await ranks.broken
             except WorkerError as error:
@@ -223,6 +268,27 @@ class Group:
             await asyncio.gather(load, return_exceptions=True)
         logger.info("%s ready after %.1f s", label, time.monotonic() - started)
 
+    async def _register_adapters(self, ranks: RankSet) -> None:
+        """Those that there are, and those that come while this goes on."""
+        registered: set[str] = set()
+        while missing := [adapter for name, adapter in self._adapters.items() if name not in registered]:
+            for adapter in missing:
+                registered.add(adapter.name)
+                try:
+                    answer = await self._call(ranks, REGISTER, adapter.request())
+                except RequestError as error:
+                    raise WorkerError(f"adapter {adapter.name!r}: {error}") from error
+                if (refusal := refusal_of(answer)) is not None:
+                    self._refused(adapter, refusal)
+
+    def _refused(self, adapter: Adapter, refusal: str) -> None:
+        """At a first load the user sees it; later the group must come back, and the adapter is unknown from then on."""
+        text = f"adapter {adapter.name!r} ({adapter.src}) could not be registered: {refusal}"
+        if self._restarts == 0 and not lacks_function(refusal, REGISTER):
+            raise WorkerError(text)
+        logger.error("[%s/%d] %s", self.settings.name, self.index, text)
+        self._adapters.pop(adapter.name, None)
+
     def _fail(self, error: BloomeryError) -> None:
         report = load_report(self.settings, self.index, error)
         self.error = ModelLoadError(f"model {self.settings.name!r} failed: {reason_of(error)}", report)
@@ -230,4 +296,13 @@ class Group:
 
     def _change(self, state: GroupState, message: str = "") -> None:
         self.state, self._message = state, message
+        self._room.set()
         self._on_change()
+
+
+async def _completed(job: Job) -> Answer:
+    """The answer with all of its body."""
+    answer = await job.answer()
+    if answer.stream is None:
+        return answer
+    return replace(answer, content=[("data", b"".join([piece async for piece in answer.stream]))], stream=None)
