@@ -51,7 +51,7 @@ def test_explain_prints_every_setting_with_its_source_and_no_secret(tmp_path: Pa
     assert rows["batch_size"] == ["2", "command", "line", "-o", "batch_size"]
     assert rows["option.dtype"] == ["bf16", "environment", "OPTION_DTYPE"]
     assert rows["option.hf_token"][0] == "***"
-    assert rows["port"] == ["8080", "default"]
+    assert rows["inference_address"] == ["http://127.0.0.1:8080", "default"]
     assert "hush" not in done.stdout + done.stderr
 
 

@@ -9,12 +9,12 @@ import pytest
 from bloomery.errors import ConfigurationError
 from bloomery.settings import engine
 from bloomery.settings.engine import Choice, choose, without_deepspeed
-from bloomery.settings.properties import Found
+from bloomery.settings.layers import Found
 
 
-def chosen(path: Path, has_model: bool = True, **stated: str) -> Choice:
+def chosen(path: Path, has_model: bool = True, own: Path | None = None, **stated: str) -> Choice:
     found = {key.replace("__", "."): Found(value, "the test") for key, value in stated.items()}
-    return choose(path, path.name, found, has_model)
+    return choose(path, path.name, found, has_model, own or path.parent / "code")
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,6 @@ def test_a_stated_entry_point_comes_before_model_py(tmp_path: Path) -> None:
 def test_python_without_handler_and_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no model\.py, no option\.entryPoint and no option\.model_id"):
         chosen(tmp_path, has_model=False)
-
-
-def test_requirements_that_nobody_installs_are_told_of(tmp_path: Path) -> None:
-    (tmp_path / "requirements.txt").write_text("# a comment\n\n")
-    assert chosen(tmp_path).notices == ()
-    (tmp_path / "requirements.txt").write_text("peft==0.19\n")
-    assert "install peft==0.19 into the workers' Python" in chosen(tmp_path).notices[0]
-
-
-def test_a_batch_size_that_nobody_heeds_is_told_of(tmp_path: Path) -> None:
-    assert "batch_size=4 has no effect yet" in chosen(tmp_path, batch_size="4").notices[0]
-    assert chosen(tmp_path, batch_size="1").notices == ()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +91,39 @@ def test_an_entry_point_that_cannot_be_is_refused(tmp_path: Path, entry_point: s
         chosen(tmp_path, option__entryPoint=entry_point)
 
 
-def test_rolling_batch_disable_is_accepted_silently(tmp_path: Path) -> None:
-    assert chosen(tmp_path, option__rolling_batch="disable").notices == ()
+class TestRollingBatch:
+    @pytest.fixture
+    def own_handler(self, tmp_path: Path) -> Path:
+        (tmp_path / "model.py").touch()
+        return tmp_path
+
+    @pytest.mark.parametrize("kind", ["disable", "false", "Disable"])
+    def test_disable_is_accepted_silently(self, own_handler: Path, kind: str) -> None:
+        choice = chosen(own_handler, option__rolling_batch=kind)
+        assert (choice.rolling_batch, choice.notices) == (False, ())
+
+    @pytest.mark.parametrize("kind", ["auto", "scheduler", "deepspeed", "my_own_kind"])
+    def test_a_users_handler_gets_it(self, own_handler: Path, kind: str) -> None:
+        choice = chosen(own_handler, option__rolling_batch=kind)
+        assert (choice.rolling_batch, choice.notices) == (True, ())
+
+    def test_a_users_handler_does_not_get_another_system(self, own_handler: Path) -> None:
+        with pytest.raises(ConfigurationError, match="vLLM is not part of bloomery"):
+            chosen(own_handler, option__rolling_batch="vllm")
+
+    @pytest.mark.parametrize("kind", ["auto", "scheduler", "deepspeed"])
+    def test_the_built_in_handlers_say_that_nothing_comes_of_it(self, tmp_path: Path, kind: str) -> None:
+        choice = chosen(tmp_path, engine="DeepSpeed", option__rolling_batch=kind)
+        assert not choice.rolling_batch
+        assert f"option.rolling_batch={kind} has no effect" in choice.notices[0]
+
+    def test_the_products_own_handler_too(self, own_handler: Path) -> None:
+        choice = chosen(own_handler, own=own_handler, option__rolling_batch="auto")
+        assert (choice.rolling_batch, len(choice.notices)) == (False, 1)
+
+    def test_a_kind_that_there_is_not_is_refused_by_the_built_in_handlers(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="no such kind of batching"):
+            chosen(tmp_path, engine="DeepSpeed", option__rolling_batch="my_own_kind")
 
 
 class TestWithoutDeepSpeed:

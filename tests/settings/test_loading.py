@@ -3,59 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.settings_world import ROOT, World
 
 from bloomery.errors import ConfigurationError
-from bloomery.settings import ModelSettings, Secret, Settings, load
+from bloomery.settings import Secret, Settings, load
 from bloomery.settings.source import Home
-
-ROOT = "engine=DeepSpeed\noption.model_id=models/demo\noption.tensor_parallel_degree=2\noption.dtype=root\n"
-
-
-@pytest.fixture(autouse=True)
-def _deepspeed_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it is must not decide these tests; those about its absence say so."""
-    monkeypatch.setattr("bloomery.settings.engine.deepspeed_importable", lambda: True)
-
-
-class World:
-    """A clone, a model directory and an environment."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.home = Home(path / "clone")
-        (path / "clone" / "code").mkdir(parents=True)
-        (path / "clone" / "code" / "model.py").touch()
-        self.write("clone/serving.properties", ROOT)
-        for file in ("config.json", "model.safetensors"):
-            self.write(f"clone/models/demo/{file}", "")
-        self.write("mine/model.py", "")
-
-    def write(self, file: str, text: str) -> Path:
-        path = self.path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    def settings(self, argument: str | None = None, *options: str, **environment: str) -> Settings:
-        where = None if argument is None else str(self.path / argument) if (self.path / argument).exists() else argument
-        return load(where, options=options, environ={"CUDA_VISIBLE_DEVICES": "", **environment}, home=self.home)
-
-    def model(self, argument: str | None = "mine", *options: str, **environment: str) -> ModelSettings:
-        (model,) = self.settings(argument, *options, **environment).models
-        return model
-
-    def origin(self, key: str, argument: str | None = "mine", *options: str, **environment: str) -> str:
-        rows = self.settings(argument, *options, **environment).explained
-        return next(row.origin for row in rows if row.key == key)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 class TestPrecedence:
@@ -222,6 +177,10 @@ class TestDegree:
         ("option.model_loading_timeout=60", "model_loading_timeout", 60.0),
         ("chunked_read_timeout=30", "stream_idle_timeout", 30.0),
         ("retry_threshold=0", "retry_threshold", 0),
+        ("option.rolling_batch=auto", "rolling_batch", True),
+        ("option.max_rolling_batch_size=8", "max_rolling_batch_size", 8),
+        ("crash_loop_limit=2", "crash_loop_limit", 2),
+        ("crash_loop_window=60", "crash_loop_window", 60.0),
         ("option.async_mode=TRUE", "async_mode", True),
         ("option.on_disconnect=restart", "on_disconnect", "restart"),
         ("option.handler=predict", "handler", "predict"),
@@ -253,6 +212,10 @@ def test_each_key_of_a_models_file_arrives_with_its_type(world: World, line: str
         ("SAGEMAKER_STARTUP_TIMEOUT", "15", "model_loading_timeout", 15.0),
         ("SERVING_CHUNKED_READ_TIMEOUT", "16", "stream_idle_timeout", 16.0),
         ("SERVING_RETRY_THRESHOLD", "3", "retry_threshold", 3),
+        ("SERVING_CRASH_LOOP_LIMIT", "3", "crash_loop_limit", 3),
+        ("SERVING_CRASH_LOOP_WINDOW", "3", "crash_loop_window", 3.0),
+        ("OPTION_MAX_ROLLING_BATCH_SIZE", "3", "max_rolling_batch_size", 3),
+        ("MAX_BATCH_SIZE", "3", "max_rolling_batch_size", 3),
         ("OPTION_ENGINE", "MPI", "engine", "MPI"),
         ("OPTION_ENTRYPOINT", "djl_python.huggingface", "entry_point", "djl_python.huggingface"),
         ("DJL_ENTRY_POINT", "djl_python.huggingface", "entry_point", "djl_python.huggingface"),
@@ -336,7 +299,6 @@ def test_more_workers_at_least_than_at_most_are_refused_with_both_places(world: 
         ("option.tensor_paralel_degree=2", "did you mean option.tensor_parallel_degree?"),
         ("max_request_size=3", "SERVING_MAX_REQUEST_SIZE"),
         ("load_on_devices=*", "no effect"),
-        ("option.rolling_batch=auto", "one after another"),
     ],
 )
 def test_a_key_that_does_nothing_is_warned_of(world: World, line: str, words: str) -> None:
@@ -370,63 +332,6 @@ def test_an_unknown_bare_key_on_the_command_line_is_refused(world: World) -> Non
         world.model("mine", "dtype=fp16")
 
 
-class TestServer:
-    @pytest.mark.parametrize(
-        ("environment", "host", "port"),
-        [
-            ({}, "127.0.0.1", 8080),
-            ({"SERVING_INFERENCE_ADDRESS": "http://0.0.0.0:9000"}, "0.0.0.0", 9000),
-            ({"SERVING_INFERENCE_ADDRESS": "http://[::1]:9000"}, "::1", 9000),
-            ({"SERVING_INFERENCE_ADDRESS": "http://0.0.0.0"}, "0.0.0.0", 8080),
-            ({"SAGEMAKER_BIND_TO_PORT": "7000"}, "127.0.0.1", 7000),
-            ({"SAGEMAKER_BIND_TO_PORT": "7000", "SERVING_INFERENCE_ADDRESS": "http://0.0.0.0:9"}, "0.0.0.0", 7000),
-        ],
-    )
-    def test_address(self, world: World, environment: dict[str, str], host: str, port: int) -> None:
-        server = world.settings("mine", **environment).server
-        assert (server.host, server.port) == (host, port)
-
-    def test_the_command_line_beats_the_environment(self, world: World) -> None:
-        environ = {"SERVING_INFERENCE_ADDRESS": "http://0.0.0.0:9000", "SAGEMAKER_BIND_TO_PORT": "7000"}
-        server = load(str(world.path / "mine"), host="::1", port=0, environ=environ, home=world.home).server
-        assert (server.host, server.port) == ("::1", 0)
-
-    @pytest.mark.parametrize(
-        ("address", "words"),
-        [
-            ("https://0.0.0.0:8443", "TLS proxy"),
-            ("unix:/tmp/sock", "http://HOST:PORT"),
-            ("http://host:port", "http://HOST:PORT"),
-            ("http://", "http://HOST:PORT"),
-        ],
-    )
-    def test_other_addresses_are_refused(self, world: World, address: str, words: str) -> None:
-        with pytest.raises(ConfigurationError, match=words):
-            world.settings("mine", SERVING_INFERENCE_ADDRESS=address)
-
-    @pytest.mark.parametrize("port", ["http", "-1", "65536"])
-    def test_other_ports_are_refused(self, world: World, port: str) -> None:
-        with pytest.raises(ConfigurationError, match=r"SAGEMAKER_BIND_TO_PORT.*0 to 65535"):
-            world.settings("mine", SAGEMAKER_BIND_TO_PORT=port)
-
-    @pytest.mark.parametrize(
-        ("environment", "size"),
-        [
-            ({}, 64 * 2**20),
-            ({"SERVING_MAX_REQUEST_SIZE": "1000"}, 1000),
-            ({"SAGEMAKER_MAX_REQUEST_SIZE": "2000"}, 2000),
-            ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "6"}, 6 * 2**20),
-            ({"SERVING_MAX_REQUEST_SIZE": "1000", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6"}, 1000),
-        ],
-    )
-    def test_max_request_size(self, world: World, environment: dict[str, str], size: int) -> None:
-        assert world.settings("mine", **environment).server.max_request_size == size
-
-    def test_grace(self, world: World) -> None:
-        assert world.settings("mine", SERVING_SHUTDOWN_GRACE="3").server.shutdown_grace == 3
-        assert world.settings("mine", "shutdown_grace=4", SERVING_SHUTDOWN_GRACE="3").server.shutdown_grace == 4
-
-
 class TestWithoutTheRepository:
     def test_a_checkpoint_is_served_by_the_built_in_handler(self) -> None:
         (model,) = load("s3://bucket/opt-30b/", environ={}, home=Home(None)).models
@@ -444,7 +349,7 @@ def test_every_setting_is_explained_with_its_source(world: World) -> None:
     assert found["mine", "batch_size"] == ("2", "command line -o batch_size")
     assert found["mine", "option.own"] == ("x", "environment OPTION_OWN")
     assert found["mine", "option.entryPoint"] == ("model.py", f"model.py in {world.path / 'mine'}")
-    assert found["server", "port"] == ("8080", "default")
+    assert found["server", "inference_address"] == ("http://127.0.0.1:8080", "default")
 
 
 @pytest.mark.parametrize("load_it", [lambda: load("x", options=["a"]), lambda: load("x", options=["=1"])])

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from bloomery.errors import ConfigurationError
+from bloomery.settings.layers import Found
 from bloomery.settings.model import EngineName
-from bloomery.settings.properties import Found
 
 ENGINES = {"deepspeed": "DeepSpeed", "mpi": "MPI", "python": "Python"}
 BUILT_IN = ("djl_python.deepspeed", "djl_python.huggingface")
@@ -52,31 +52,19 @@ class Choice:
     entry_point_origin: str
     notices: tuple[str, ...] = ()
     degree: int | None = None  # set when the choice itself forces one
+    rolling_batch: bool = False  # the handler is the user's own, and asks for DJLServing's rolling-batch protocol
 
 
-def choose(model_dir: Path, name: str, found: Mapping[str, Found], has_model: bool) -> Choice:
-    """Engine and handler of the model in ``model_dir``; ``has_model`` says whether a checkpoint is named or inside."""
-    notices = _check_rolling_batch(found.get("option.rolling_batch")) + _check_batch_size(found.get("batch_size"))
-    notices += _check_requirements(model_dir)
+def choose(model_dir: Path, name: str, found: Mapping[str, Found], has_model: bool, own: Path) -> Choice:
+    """Engine and handler of the model in ``model_dir``; ``has_model`` says whether a checkpoint is named or inside.
+
+    ``own`` is the product's own model directory: its handler knows no rolling batch, a user's may.
+    """
     engine, engine_origin = _engine(found)
     entry_point, entry_origin = _entry_point(model_dir, name, engine, found, has_model)
-    return Choice(engine, entry_point, engine_origin, entry_origin, notices)
-
-
-def _check_requirements(model_dir: Path) -> tuple[str, ...]:
-    path = model_dir / "requirements.txt"
-    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
-    wanted = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not wanted:
-        return ()
-    return (f"{path} is not installed by this version: install {', '.join(wanted[:5])} into the workers' Python",)
-
-
-def _check_batch_size(stated: Found | None) -> tuple[str, ...]:
-    if stated is None or stated.text.strip() in ("", "1"):
-        return ()
-    what = f"{stated.origin}: batch_size={stated.text}"
-    return (f"{what} has no effect yet: requests are not joined; one request may carry several prompts",)
+    users = entry_point not in BUILT_IN and model_dir != own
+    rolling, notices = _rolling_batch(found.get("option.rolling_batch"), users)
+    return Choice(engine, entry_point, engine_origin, entry_origin, notices, rolling_batch=rolling)
 
 
 def _engine(found: Mapping[str, Found]) -> tuple[EngineName, str]:
@@ -96,22 +84,27 @@ def _engine(found: Mapping[str, Found]) -> tuple[EngineName, str]:
     return cast(EngineName, engine), origin
 
 
-def _check_rolling_batch(stated: Found | None) -> tuple[str, ...]:
-    """Continuous batching is not here; what only asks for speed is told so, what names another system is refused."""
+def _rolling_batch(stated: Found | None, users: bool) -> tuple[bool, tuple[str, ...]]:
+    """Whether requests are joined by the rolling-batch protocol, which a ``users`` handler may speak and ours do not.
+
+    With our handlers, what only asks for speed is told that nothing comes of it; what names another system is refused.
+    """
     kind = stated.text.strip().lower() if stated else "disable"
     if stated is None or kind in ("disable", "false", ""):
-        return ()
+        return False, ()
+    what = _ELSEWHERE.get(kind)
+    if what is None and users:
+        return True, ()
     if kind in ("auto", "deepspeed", "scheduler"):
         notice = (
-            f"{stated.origin}: option.rolling_batch={kind} has no effect: requests are answered one after another, "
-            "in the answer shape of static batches"
+            f"{stated.origin}: option.rolling_batch={kind} has no effect: this handler answers requests in static "
+            "batches and in their answer shape; batch_size joins requests"
         )
-        return (notice,)
-    what = _ELSEWHERE.get(kind)
+        return False, (notice,)
     lead = f"{what} is not part of bloomery" if what else "there is no such kind of batching"
     raise ConfigurationError(
-        f"{stated.origin}: option.rolling_batch={stated.text}: {lead}; remove the line or write disable, and "
-        "requests are answered one after another"
+        f"{stated.origin}: option.rolling_batch={stated.text}: {lead}; remove the line or write disable, and join "
+        "requests with batch_size"
     )
 
 

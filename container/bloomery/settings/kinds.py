@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bloomery.settings.address import Address, parse_address
 from bloomery.settings.secret import guard
 
 Parser = Callable[[str], Any]
@@ -99,3 +101,39 @@ def variables(text: str) -> dict[str, str]:
     if not pairs or any(not (name.strip().isidentifier() and equals) for name, equals, _ in pairs):
         raise ValueError("NAME=value pairs with commas between them")
     return {name.strip(): guard(name.strip(), value.strip()) for name, _, value in pairs}
+
+
+def address(text: str) -> Address:
+    """http://HOST:PORT, https://HOST:PORT or unix:/path."""
+    return parse_address(text)
+
+
+def file(text: str) -> Path:
+    """A file that exists."""
+    path = Path(text.strip()).expanduser().absolute()
+    if path.is_file():
+        return path
+    raise ValueError("the path of a file that exists")
+
+
+def status(text: str) -> int:
+    """An HTTP status that says something went wrong."""
+    if text.strip().isdecimal() and 400 <= int(text) <= 599:
+        return int(text)
+    raise ValueError("an HTTP status from 400 to 599")
+
+
+def header(text: str) -> str:
+    """The name of an HTTP header."""
+    if re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text.strip()):
+        return text.strip()
+    raise ValueError("the name of an HTTP header, such as x-request-id")
+
+
+def pattern(text: str) -> str:
+    """A regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return text

@@ -30,6 +30,10 @@ class ModelSettings:
     model_loading_timeout: float = 1800.0
     stream_idle_timeout: float = 120.0
     retry_threshold: int = 10  # restarts in a row without one answer before the model is FAILED
+    crash_loop_limit: int = 5  # so many restarts within crash_loop_window, answers or not, make the model FAILED
+    crash_loop_window: float = 600.0
+    rolling_batch: bool = False  # the handler is the user's own and speaks DJLServing's rolling-batch protocol
+    max_rolling_batch_size: int = 32
     required: bool = True  # the process exits non-zero when it cannot load
     async_mode: bool = False  # requests overlap on rank 0 (dispatch "leader")
     on_disconnect: Literal["finish", "restart"] = "finish"  # for handlers that know no cancel

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from bloomery.errors import ConfigurationError
-
-
-@dataclass(frozen=True)
-class Found:
-    """A setting's text and where it came from, in words a user can follow."""
-
-    text: str
-    origin: str
-
+from bloomery.settings.layers import Found, Layer, lay
 
 # A key ends at the first separator that no backslash protects; white space around the separator belongs to neither.
 _ENTRY = re.compile(r"((?:\\.|[^\\=:\s])*)(?:[ \t\f]*[=:][ \t\f]*|[ \t\f]+|$)(.*)", re.DOTALL)
@@ -24,7 +15,7 @@ _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
-def read(path: Path) -> dict[str, Found]:
+def read(path: Path) -> Layer:
     """Every entry of the file at ``path``; a later line beats an earlier one."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -34,10 +25,10 @@ def read(path: Path) -> dict[str, Found]:
         ) from error
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    return {
-        key: Found(value, f"{path.name} line {number} of {path.parent}")
-        for number, key, value in parse(text, str(path))
-    }
+    entries: Layer = {}
+    for number, key, value in parse(text, str(path)):
+        lay(Found(value, f"{path.name} line {number} of {path.parent}"), key, entries)
+    return entries
 
 
 def parse(text: str, where: str = "properties") -> Iterator[tuple[int, str, str]]:

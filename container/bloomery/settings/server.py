@@ -3,49 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
 
-from bloomery.errors import ConfigurationError
-from bloomery.settings.properties import Found
+from bloomery.settings.address import DEFAULT, Address
 
 
 @dataclass(frozen=True)
 class ServerSettings:
     """Where the server listens and what it accepts. Times are in seconds, sizes in bytes."""
 
-    host: str = "127.0.0.1"
-    port: int = 8080
+    inference_address: Address = DEFAULT
+    management_address: Address | None = None  # None: management is on the inference address
+    certificate_file: Path | None = None  # PEM; both files are given when an address is https
+    private_key_file: Path | None = None
     max_request_size: int = 64 * 2**20
     shutdown_grace: float = 25.0  # SageMaker sends SIGKILL 30 s after SIGTERM
+    allow_model_urls: bool = False  # whether POST /models may load from beyond this machine's own directories
+    multi_model: bool = False  # SageMaker's multi-model mode: it adds and removes models over the inference address
+    model_url_pattern: str | None = None  # a model that is not loaded may be loaded by a request's model_url
+    allow_multi_status: bool = False  # /ping answers 207 where some models are ready and some are not
+    bad_request_http_code: int = 400
+    wlm_error_http_code: int = 503  # a worker is lost, or the model is not ready
+    throttle_error_http_code: int = 503  # the queue is full
+    timeout_http_code: int = 503
+    server_error_http_code: int = 500
+    request_id_header_key: str = "x-request-id"
+    cors_allowed_origin: str | None = None  # None: no CORS headers
+    cors_allowed_methods: str | None = None
+    cors_allowed_headers: str | None = None
+    default_accept: str | None = None  # of requests to /invocations that come without an Accept header
 
     @property
-    def address(self) -> str:
-        """As DJLServing writes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+    def host(self) -> str:
+        """Of the inference address; empty for a unix socket."""
+        return self.inference_address.host
 
-
-def read_port(text: str, origin: str) -> int:
-    """A TCP port; 0 lets the system choose."""
-    if text.strip().isdecimal() and int(text) < 65536:
-        return int(text)
-    raise ConfigurationError(f"{origin}: the port is {text!r}; it must be a whole number from 0 to 65535")
-
-
-def read_address(found: Found) -> tuple[str, int]:
-    """Host and port of ``http://HOST:PORT``."""
-    try:
-        parts = urlsplit(found.text if "://" in found.text else f"http://{found.text}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), None, None
-    if parts.scheme == "https":
-        raise ConfigurationError(
-            f"{found.origin}: inference_address={found.text}: this server speaks plain HTTP; put a TLS proxy before "
-            "it and write http://HOST:PORT"
-        )
-    if parts.scheme != "http" or not host or parts.path not in ("", "/"):
-        raise ConfigurationError(
-            f"{found.origin}: inference_address={found.text!r} is not of the form http://HOST:PORT"
-        )
-    return host, 8080 if port is None else port
+    @property
+    def port(self) -> int:
+        """Of the inference address; 0 lets the system choose."""
+        return self.inference_address.port

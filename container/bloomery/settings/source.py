@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bloomery.errors import ConfigurationError
-from bloomery.settings.properties import Found
+from bloomery.settings.layers import Found
 
 PROPERTIES = "serving.properties"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.index.json")

@@ -1,15 +1,19 @@
-"""Every setting that the server itself reads: its key, its variables, its type, its meaning. One row each.
+"""Every setting of a model that the server reads: its key, its variables, its type, its meaning. One row each.
 
-Defaults are those of the dataclass fields (settings.model, settings.server). Keys are serving.properties' own;
+Defaults are those of the dataclass fields (settings.model). Keys are serving.properties' own;
 ``option.*`` keys that are not here belong to the handler and reach it untouched.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from bloomery.errors import ConfigurationError
 from bloomery.settings import kinds
 from bloomery.settings.kinds import Parser
+from bloomery.settings.layers import Found
+from bloomery.settings.secret import guard
 
 
 @dataclass(frozen=True)
@@ -117,31 +121,28 @@ MODEL = (
         "the interpreter of the worker processes",
         ("PYTHON_EXECUTABLE",),
     ),
-    Setting("option.env", "environment", kinds.variables, "variables for the worker processes: NAME=value,…"),
-)
-
-SERVER = (
     Setting(
-        "inference_address",
-        "address",
-        kinds.word,
-        "where the server listens: http://HOST:PORT",
-        ("SERVING_INFERENCE_ADDRESS",),
-    ),
-    Setting(
-        "max_request_size",
-        "max_request_size",
+        "crash_loop_limit",
+        "crash_loop_limit",
         kinds.whole(),
-        "bytes a request's body may have; more is answered 413",
-        ("SERVING_MAX_REQUEST_SIZE", "SAGEMAKER_MAX_REQUEST_SIZE"),
+        "restarts within crash_loop_window before the model counts as failed",
+        ("SERVING_CRASH_LOOP_LIMIT",),
     ),
     Setting(
-        "shutdown_grace",
-        "shutdown_grace",
+        "crash_loop_window",
+        "crash_loop_window",
         kinds.seconds,
-        "seconds that requests in flight get after SIGTERM (SageMaker kills after 30)",
-        ("SERVING_SHUTDOWN_GRACE",),
+        "seconds in which crash_loop_limit restarts are a crash loop",
+        ("SERVING_CRASH_LOOP_WINDOW",),
     ),
+    Setting(
+        "option.max_rolling_batch_size",
+        "max_rolling_batch_size",
+        kinds.whole(),
+        "requests that a handler with rolling batch holds at once",
+        ("MAX_BATCH_SIZE",),
+    ),
+    Setting("option.env", "environment", kinds.variables, "variables for the worker processes: NAME=value,…"),
 )
 
 # Variables that stand for an option of the handler.
@@ -197,7 +198,6 @@ HANDLER_OPTIONS = (
     "deepspeed_config_path",
     "save_mp_checkpoint_path",
     "rolling_batch",
-    "max_rolling_batch_size",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
 )
@@ -206,4 +206,12 @@ OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("opti
     f"option.{name}" for name in HANDLER_OPTIONS
 )
 BARE_KEYS = tuple(setting.key for setting in MODEL if not setting.key.startswith("option."))
-SERVER_KEYS = tuple(setting.key for setting in SERVER)
+
+
+def parse(setting: Setting, found: Found) -> Any:
+    """The value, or a refusal that names source, key, value and what would have been right."""
+    try:
+        return setting.parse(found.text)
+    except ValueError as error:
+        shown = guard(setting.key, found.text)
+        raise ConfigurationError(f"{found.origin}: {setting.key}={shown!s}: it must be {error}") from None
