@@ -55,8 +55,9 @@ def test_a_page_number_that_is_none_is_a_400(server: Server) -> None:
 
 
 def test_a_model_is_described(server: Server) -> None:
-    (model,) = server.request("GET", "/models/laboratory").json()
-    assert (model["engine"], model["entryPoint"], model["minWorkers"]) == ("Python", "model.py", 1)
+    (workflow,) = server.request("GET", "/models/laboratory").json()
+    (model,) = workflow["models"]
+    assert (model["engine"], model["entryPoint"], model["queueSize"]) == ("Python", "model.py", 1000)
 
 
 def test_describing_an_unknown_model_is_a_404(server: Server) -> None:

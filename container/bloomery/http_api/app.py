@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, health, models, response
+from bloomery.http_api import access, health, management, response
+from bloomery.http_api.permission import Door, Permission
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
+from bloomery.serving.registrar import Registrar
 from bloomery.serving.registry import Registry
 from bloomery.settings.server import ServerSettings
 
@@ -22,25 +24,25 @@ REQUEST_ID = web.RequestKey("request_id", str)
 _NO_SUCH_PATH = "Requested resource is not found, please refer to API document."
 
 
-def build(registry: Registry, settings: ServerSettings) -> web.Application:
-    """The application that serves the models of ``registry``."""
+def build(registry: Registry, settings: ServerSettings, registrar: Registrar, door: Door) -> web.Application:
+    """The application that serves the models of ``registry`` at one of the server's addresses."""
     app = web.Application(middlewares=[_around], client_max_size=settings.max_request_size)
     app.on_response_prepare.append(_finish_headers)
-    inference = _Inference(registry, settings)
+    permission = Permission(settings, door)
     expect = _expectation(settings.max_request_size)
 
     def add(method: str, path: str, handler: Handler) -> None:
         app.router.add_route(method, path, handler, expect_handler=expect)
 
     add("*", "/ping", health.ping(registry))
-    # As in DJLServing, any method and any path below /invocations reach the model.
-    for path in ("/invocations", "/invocations/{rest:.*}"):
-        add("*", path, inference.invoke)
-    for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
-        add("*", path, inference.predict)
-    add("GET", "/models", models.listing(registry))
-    for path in ("/models/{model}", "/models/{model}/{version}"):
-        add("GET", path, models.description(registry))
+    if door is not Door.MANAGEMENT:
+        inference = _Inference(registry, settings)
+        # As in DJLServing, any method and any path below /invocations reach the model.
+        for path in ("/invocations", "/invocations/{rest:.*}"):
+            add("*", path, inference.invoke)
+        for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
+            add("*", path, inference.predict)
+    management.add_routes(app, registry, registrar, permission, settings)
     return app
 
 
