@@ -141,3 +141,9 @@ class TestBodiesThatAreTooLarge:
             headers = {"Content-Type": "multipart/form-data; boundary=B"}
             connection.request("POST", "/invocations", iter([part]), headers, encode_chunked=True)
             assert connection.getresponse().status == 413
+
+
+def test_no_answer_is_to_be_kept_by_a_cache(server: Server) -> None:
+    headers = server.request("POST", "/invocations").headers
+    assert "no-store" in headers["cache-control"]
+    assert (headers["pragma"], headers["expires"]) == ("no-cache", "Thu, 01 Jan 1970 00:00:00 UTC")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, health, management, response
+from bloomery.http_api import access, adapters, cors, health, management, response
 from bloomery.http_api.permission import Door, Permission
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
@@ -28,6 +28,7 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
     """The application that serves the models of ``registry`` at one of the server's addresses."""
     app = web.Application(middlewares=[_around], client_max_size=settings.max_request_size)
     app.on_response_prepare.append(_finish_headers)
+    cors.add(app, settings)
     permission = Permission(settings, door)
     expect = _expectation(settings.max_request_size)
 
@@ -42,6 +43,7 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
             add("*", path, inference.invoke)
         for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
             add("*", path, inference.predict)
+    adapters.add_routes(app, registry, registrar, permission, settings)
     management.add_routes(app, registry, registrar, permission, settings)
     return app
 
@@ -69,6 +71,7 @@ class _Inference:
         self, http: web.Request, name: str | None, version: str | None, question: Request
     ) -> web.StreamResponse:
         model = self._registry.get(name, version)
+        model.adapters.check(http.query.get("adapter"))
         # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
         async with model.submit(question) as answer:
             return await response.send(http, answer, model.settings.stream_idle_timeout)
@@ -119,6 +122,8 @@ async def _finish_headers(http: web.Request, answer: web.StreamResponse) -> None
     answer.headers["x-request-id"] = http.get(REQUEST_ID) or identify(http)
     answer.headers[hdrs.SERVER] = "bloomery"
     answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache, no-store, must-revalidate, private")
+    answer.headers.setdefault(hdrs.PRAGMA, "no-cache")
+    answer.headers.setdefault(hdrs.EXPIRES, "Thu, 01 Jan 1970 00:00:00 UTC")
     if answer.get(response.NO_CONTENT_TYPE):
         # The handler set none, so there is none, as in DJLServing; aiohttp would say application/octet-stream.
         answer.headers.popall(hdrs.CONTENT_TYPE, None)
