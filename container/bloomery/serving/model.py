@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bloomery.errors import ModelLoadError, ServiceUnavailableError
@@ -17,7 +16,7 @@ from bloomery.serving.status import ModelState, ModelStatus
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.adapter import found_in
 from bloomery.workers.allocation import Allocator
-from bloomery.workers.answer import Answer
+from bloomery.workers.call import Call
 from bloomery.workers.group import Group, GroupStatus
 from bloomery.workers.launcher import Launcher, LocalLauncher
 from bloomery.workers.limits import Limits
@@ -53,7 +52,7 @@ class Model:
         self.adapters = Adapters(settings.name, self._groups, found_in(settings.model_dir))
         self._groups += [self._group(index) for index in range(count)]
         self._scaling = asyncio.Lock()
-        self._queue = Queue(settings.name, settings.job_queue_size, self._groups, settings.predict_timeout)
+        self._queue = Queue(settings, self._groups)
         self._started_at = self._loaded_at = 0.0
         self._stopping = False
         self._failing: asyncio.Task[None] | None = None
@@ -118,7 +117,7 @@ class Model:
                 await self._dismiss(new)
                 raise
             # Those that serve least are missed least.
-            by_worth = sorted(self._groups, key=lambda group: (_ORDER.index(group.state), not group.busy))
+            by_worth = sorted(self._groups, key=lambda group: (_ORDER.index(group.state), -group.busy))
             await self._dismiss(by_worth[fewest:])
 
     async def _dismiss(self, groups: Sequence[Group]) -> None:
@@ -126,7 +125,7 @@ class Model:
         for group in groups:
             self._groups.remove(group)
         self._leaving += groups
-        await self._until(lambda: not any(group.busy or self._queue.holds(group) for group in groups))
+        await self._until(lambda: not any(group.busy for group in groups))
         await asyncio.gather(*(group.stop() for group in groups))
         for group in groups:
             self._leaving.remove(group)
@@ -157,27 +156,25 @@ class Model:
         elapsed = max(0.0, now - self._started_at)
         return ModelStatus(state, best.phase, best.percent, elapsed, message, len(self._queue), groups)
 
-    @asynccontextmanager
-    async def submit(self, request: Request) -> AsyncIterator[Answer]:
-        """Serve ``request`` as soon as a group has room. Leaving before the answer is complete cancels it.
+    def submit(self, request: Request) -> Call:
+        """Serve ``request`` as soon as a group has room: ``async with model.submit(request) as answer``.
 
-        Raises CapacityError when the queue is full and ServiceUnavailableError with the cause when nobody can serve.
+        Leaving the block before the answer is complete cancels the request. Raises CapacityError when the queue is full
+        and ServiceUnavailableError with the cause when nobody can serve.
         """
-        self._refuse_if_unable()
-        group = await self._queue.group()
-        async with group.submit(request) as answer:
-            yield answer
+        if self._stopping or self.error is not None or not self._loaded_at:
+            self._refuse()
+        return self._queue.put(request)
 
-    def _refuse_if_unable(self) -> None:
+    def _refuse(self) -> None:
         status = self.status()
         if self._stopping:
             raise ServiceUnavailableError(f"model {self.name!r} is shutting down")
         if status.state == "failed":
             raise ServiceUnavailableError(f"model {self.name!r} has failed: {status.message}")
-        if status.state == "loading":
-            raise ServiceUnavailableError(
-                f"model {self.name!r} is loading: {status.phase} {status.percent:.0f} %, {status.elapsed:.0f} s so far"
-            )
+        raise ServiceUnavailableError(
+            f"model {self.name!r} is loading: {status.phase} {status.percent:.0f} %, {status.elapsed:.0f} s so far"
+        )
 
     def _state(self, groups: tuple[GroupStatus, ...]) -> ModelState:
         states = {group.state for group in groups}
@@ -213,7 +210,7 @@ class Model:
 
     async def _idle(self) -> None:
         """Wait until no request is queued or held, unless nobody is left to serve it."""
-        await self._until(lambda: self.error or (self._queue.empty and not self._busy()))
+        await self._until(lambda: self.error or not (len(self._queue) or self._busy()))
 
     def _busy(self) -> bool:
         return any(group.busy for group in (*self._groups, *self._leaving))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 EngineName = Literal["DeepSpeed", "MPI", "Python"]
-DispatchKind = Literal["all_ranks", "leader"]
+DispatchKind = Literal["all_ranks", "leader", "rolling"]
 
 
 @dataclass(frozen=True)
@@ -54,4 +54,6 @@ class ModelSettings:
     @property
     def dispatch(self) -> DispatchKind:
         """How requests reach the ranks."""
+        if self.rolling_batch:
+            return "rolling"
         return "leader" if self.async_mode else "all_ranks"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bloomery.protocol.frames import Request, ResponseHead
 from bloomery.workers.answer import Answer
-from bloomery.workers.job import error_text
+from bloomery.workers.failure import error_text
 
 # The functions of a handler, DJLServing's names.
 REGISTER, UPDATE, UNREGISTER = "register_adapter", "update_adapter", "unregister_adapter"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
+import math
+import random
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections import deque
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,12 +22,12 @@ from bloomery.errors import (
     ServiceUnavailableError,
     WorkerError,
 )
-from bloomery.protocol import private
-from bloomery.protocol.frames import TRACKING_ID, Request, encode_request
+from bloomery.protocol.frames import Request
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.adapter import REGISTER, Adapter, lacks_function, refusal_of
 from bloomery.workers.allocation import Allocator
 from bloomery.workers.answer import Answer, StreamBuffer
+from bloomery.workers.call import Call
 from bloomery.workers.job import Job
 from bloomery.workers.launcher import Launcher
 from bloomery.workers.limits import Limits
@@ -82,17 +83,19 @@ class Group:
         self.settings, self.index = settings, index
         self._adapters: MutableMapping[str, Adapter] = {} if adapters is None else adapters
         self.placement = Placement((), 0.0)
-        self._calls = 0  # that wait for room, which is then theirs
-        self._room = asyncio.Event()
+        self._callers = 0  # of ``call`` that wait for room, which is then theirs
+        self._changed = asyncio.Event()
         self._launcher, self._allocator, self._limits = launcher, allocator, limits
         self._on_change = on_change
         self.state: GroupState = "loading"
         self.error: ModelLoadError | None = None  # when it has failed
         self._message = ""
         self._ranks: RankSet | None = None
-        self._jobs: dict[Job, asyncio.Task[None]] = {}
         self._restarts = 0
         self._failures = 0  # in a row, without one answer between them
+        self._losses: deque[float] = deque(maxlen=settings.crash_loop_limit)  # when ranks were lost
+        self.joined_at = -math.inf  # when it was last rid of a job that several requests shared
+        self._random = random.Random()  # request ids; seeded by the operating system
         self._owner: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -102,15 +105,17 @@ class Group:
 
     @property
     def capacity(self) -> int:
-        """How many more requests it can take now."""
-        if self.state != "ready" or self._ranks is None or self._ranks.broken.done():
-            return 0
-        return max(0, self._ranks.capacity - len(self._jobs) - self._calls)
+        """How many more jobs it can take now."""
+        return max(0, self._room - self._callers) if self.state == "ready" else 0
 
     @property
-    def busy(self) -> bool:
-        """Whether it holds a request."""
-        return bool(self._jobs)
+    def _room(self) -> int:
+        return self._ranks.capacity if self._ranks is not None else 0
+
+    @property
+    def busy(self) -> int:
+        """How many jobs it holds."""
+        return len(self._ranks.jobs) if self._ranks is not None else 0
 
     def status(self) -> GroupStatus:
         """Of this moment."""
@@ -120,68 +125,44 @@ class Group:
         phase = (slowest.phase if slowest else "starting") if loading else self.state
         percent = (slowest.percent if slowest else 0.0) if loading else 100.0 if self.state == "ready" else 0.0
         pids = tuple(handle.pid for handle in self._ranks.handles) if self._ranks else ()
-        return GroupStatus(self.index, self.state, phase, percent, len(self._jobs), self._restarts, self._message, pids)
+        return GroupStatus(self.index, self.state, phase, percent, self.busy, self._restarts, self._message, pids)
 
-    @contextlib.asynccontextmanager
-    async def submit(self, request: Request) -> AsyncIterator[Answer]:
-        """Hand ``request`` to the ranks; needs capacity. Leaving before the answer is complete cancels it there."""
-        if self.capacity < 1 or self._ranks is None:
-            raise ServiceUnavailableError(f"group {self.index} of model {self.settings.name!r} has no room")
-        ranks, job = self._ranks, self._job(request)
-        task = self._jobs[job] = asyncio.create_task(ranks.serve(job))
-        task.add_done_callback(lambda _task: self._release(job))
+    def begin(self, calls: Sequence[Call]) -> None:
+        """Hand requests to the ranks, joined into one job; needs capacity."""
+        assert self._ranks is not None
+        buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
+        job = Job(f"{self._random.getrandbits(128):032x}", calls, buffer)
         try:
-            answer = await job.answer()
-            self._failures = 0
-            yield answer
-        finally:
-            if not job.delivered:
-                job.abandon()
-                ranks.cancel(job)
+            self._ranks.begin(job)
+        except ProtocolError as error:
+            for call in calls:
+                call.refuse(BadRequestError(f"the request does not fit into a frame of the worker protocol: {error}"))
 
     async def call(self, function: str, request: Request) -> Answer:
         """Have the handler's ``function`` answer ``request``, ahead of what is queued. The answer is complete.
 
         ServiceUnavailableError: the group is not ready, or is lost meanwhile.
         """
-        self._calls += 1
+        call = Call(request, None, lambda _call: None, function)
+        self._callers += 1
         try:
-            while self.state == "ready" and self._ranks is not None and len(self._jobs) >= self._ranks.capacity:
-                self._room.clear()
-                await self._room.wait()
-            if self.state != "ready" or self._ranks is None:
+            while self.state == "ready" and self._room < 1:
+                self._changed.clear()
+                await self._changed.wait()
+            if self.state != "ready":
                 raise ServiceUnavailableError(f"group {self.index} of model {self.settings.name!r} is {self.state}")
-            called = self._call(self._ranks, function, request)
+            self.begin([call])
         finally:
-            self._calls -= 1
+            self._callers -= 1
             self._on_change()
-        return await called
-
-    def _call(self, ranks: RankSet, function: str, request: Request) -> Awaitable[Answer]:
-        job = self._job(request, function)
-        task = self._jobs[job] = asyncio.create_task(ranks.serve(job))
-        task.add_done_callback(lambda _task: self._release(job))
-        return _completed(job)
-
-    def _job(self, request: Request, function: str | None = None) -> Job:
-        request_id = uuid.uuid4().hex
-        properties = request.properties | {
-            "handler": function or self.settings.handler,
-            private.REQUEST_ID: request_id,
-            private.SEED: str(secrets.randbits(31)),  # one for all ranks, or their sampling diverges
-        }
-        if self.settings.dispatch == "leader":
-            properties[TRACKING_ID] = request_id
-        buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
-        try:
-            frame = encode_request(replace(request, properties=properties))
-        except ProtocolError as error:
-            raise BadRequestError(f"the request does not fit into a frame of the worker protocol: {error}") from error
-        return Job(request_id, frame, buffer)
+        return await _completed(call)
 
     def _release(self, job: Job) -> None:
-        del self._jobs[job]
-        self._room.set()
+        if job.served:
+            self._failures = 0
+        if job.joined:
+            self.joined_at = time.monotonic()
+        self._changed.set()
         self._on_change()
 
     async def stop(self) -> None:
@@ -210,10 +191,23 @@ class Group:
             self._restarts += 1
             if not isinstance(cause, RestartRequestedError):
                 self._failures += 1
-            if self._failures > self.settings.retry_threshold:
-                self._fail(WorkerError(f"{self._failures} failures in a row without an answer; the last: {cause}"))
+            if (loop := self._crash_loop(cause)) is not None:
+                self._fail(loop)
                 return
             await self._pause(self._limits.restart_delay(self._failures), cause)
+
+    def _crash_loop(self, cause: WorkerError) -> WorkerError | None:
+        """Why another start is not worth it, if it is not."""
+        threshold, limit, window = (
+            self.settings.retry_threshold, self.settings.crash_loop_limit, self.settings.crash_loop_window,
+        )  # fmt: skip
+        if self._failures > threshold:
+            return WorkerError(f"{self._failures} failures in a row without an answer; the last: {cause}")
+        if not isinstance(cause, RestartRequestedError):
+            self._losses.append(time.monotonic())
+        if len(self._losses) == limit and self._losses[-1] - self._losses[0] <= window:
+            return WorkerError(f"crash loop: workers were lost {limit} times within {window:g} s; the last: {cause}")
+        return None
 
     async def _pause(self, delay: float, cause: WorkerError) -> None:
         logger.warning("[%s/%d] restarting in %g s: %s", self.settings.name, self.index, delay, cause)
@@ -226,7 +220,9 @@ class Group:
         allocation = self._allocator.take(self.settings.tensor_parallel_degree, self.settings.name)
         self.placement = Placement(allocation.devices, time.time())
         try:
-            ranks = self._ranks = RankSet(self.settings, self.index, self._launcher, allocation, self._limits)
+            ranks = self._ranks = RankSet(
+                self.settings, self.index, self._launcher, allocation, self._limits, self._release
+            )
             try:
                 await self._load(ranks)
                 await self._register_adapters(ranks)
@@ -245,7 +241,6 @@ class Group:
 
     async def _end(self, ranks: RankSet) -> None:
         ranks.give_up(WorkerError("the group ends"))
-        await asyncio.gather(*self._jobs.values(), return_exceptions=True)
         # Only ranks that were well get time to clean up: who waits in a collective for a lost peer never would.
         await ranks.end(self._limits.terminate_grace if self._stopping.is_set() else 0.0)
         self._ranks = None
@@ -274,8 +269,12 @@ class Group:
         while missing := [adapter for name, adapter in self._adapters.items() if name not in registered]:
             for adapter in missing:
                 registered.add(adapter.name)
+                if ranks.capacity < 1:  # nothing is with them, so they are lost
+                    raise await ranks.broken
+                call = Call(adapter.request(), None, lambda _call: None, REGISTER)
+                self.begin([call])
                 try:
-                    answer = await self._call(ranks, REGISTER, adapter.request())
+                    answer = await _completed(call)
                 except RequestError as error:
                     raise WorkerError(f"adapter {adapter.name!r}: {error}") from error
                 if (refusal := refusal_of(answer)) is not None:
@@ -296,13 +295,13 @@ class Group:
 
     def _change(self, state: GroupState, message: str = "") -> None:
         self.state, self._message = state, message
-        self._room.set()
+        self._changed.set()
         self._on_change()
 
 
-async def _completed(job: Job) -> Answer:
+async def _completed(call: Call) -> Answer:
     """The answer with all of its body."""
-    answer = await job.answer()
-    if answer.stream is None:
-        return answer
-    return replace(answer, content=[("data", b"".join([piece async for piece in answer.stream]))], stream=None)
+    async with call as answer:
+        if answer.stream is None:
+            return answer
+        return replace(answer, content=[("data", b"".join([piece async for piece in answer.stream]))], stream=None)
