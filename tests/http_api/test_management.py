@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -334,3 +335,13 @@ def test_a_server_whose_models_have_all_gone_is_still_there(tmp_path: Path) -> N
         assert (server.ping().status, server.ping().json()) == (200, {})
         assert add(server, LABORATORY).status == 200
         assert server.post({}).status == 200
+
+
+def test_an_archive_is_unpacked_for_as_long_as_its_model_lives(server: Server, echo: Path, tmp_path: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "packed"), "gztar", echo)
+    assert add(server, archive).status == 200
+    assert server.request("POST", "/predictions/packed").status == 200
+    unpacked = list((server.scratch / "tmp").glob("bloomery-models-*/*/packed"))
+    assert len(unpacked) == 1
+    assert remove(server, "packed").status == 200
+    assert not unpacked[0].exists()

@@ -298,7 +298,7 @@ def test_more_workers_at_least_than_at_most_are_refused_with_both_places(world: 
         ("tensor_parallel_degree=2", "did you mean option.tensor_parallel_degree?"),
         ("option.tensor_paralel_degree=2", "did you mean option.tensor_parallel_degree?"),
         ("max_request_size=3", "SERVING_MAX_REQUEST_SIZE"),
-        ("load_on_devices=*", "no effect"),
+        ("max_idle_time=60", "no effect"),
     ],
 )
 def test_a_key_that_does_nothing_is_warned_of(world: World, line: str, words: str) -> None:
@@ -316,7 +316,7 @@ def test_known_keys_and_a_handlers_own_are_not(world: World) -> None:
 @pytest.mark.parametrize(
     ("name", "notice"),
     [
-        ("SERVING_LOAD_MODELS", "environment SERVING_LOAD_MODELS has no effect in this server"),
+        ("SERVING_WARMUP", "environment SERVING_WARMUP has no effect in this server"),
         (
             "SERVING_JOB_QUEUE_SIZES",
             "environment SERVING_JOB_QUEUE_SIZES has no effect in this server; did you mean SERVING_JOB_QUEUE_SIZE?",

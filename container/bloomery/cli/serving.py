@@ -7,17 +7,19 @@ import logging
 import signal
 import sys
 
-from bloomery import cli, settings
+from bloomery import cli
+from bloomery.cli.reading import Wanted
 from bloomery.http_api import listen
 from bloomery.http_api.listen import Listener
 from bloomery.settings import Settings
+from bloomery.settings.secret import redact
 
 
-def serve(source: str | None, host: str | None, port: int | None, options: list[str]) -> int:
+def serve(wanted: Wanted) -> int:
     """Serve until told to stop; the exit code."""
     # Until the server's own handlers are in place: whoever stops us this early gets the same exit code.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.OK))
-    loaded = settings.load(source, options=options, host=host, port=port)
+    loaded = wanted.settings()
     with contextlib.ExitStack() as listening:
         inference = listen.bind(loaded.server.inference_address)
         listening.callback(inference.close)
@@ -30,8 +32,8 @@ def serve(source: str | None, host: str | None, port: int | None, options: list[
 
 def _serve(loaded: Settings, inference: Listener, management: Listener | None) -> int:
     _configure_logging()
-    names = ", ".join(model.name for model in loaded.models) or "no model yet"
-    _say(f"listening on {inference.url}; loading {names}")
+    names = ", ".join(model.name for model in loaded.models)
+    _say(f"listening on {inference.url}; " + (f"loading {names}" if names else "no model yet"))
     if management is not None:
         _say(f"management on {management.url}")
     for notice in loaded.notices:
@@ -56,6 +58,7 @@ def _serve(loaded: Settings, inference: Listener, management: Listener | None) -
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcome = runner.run(run())
+    loaded.unpacked.remove()
     return {
         Outcome.STOPPED: cli.OK,
         Outcome.FAILED: cli.MODEL_FAILED,
@@ -63,16 +66,23 @@ def _serve(loaded: Settings, inference: Listener, management: Listener | None) -
     }[outcome]
 
 
+class _Formatter(logging.Formatter):
+    """Without what a URL's signature or password would let a reader of the log do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 def _configure_logging() -> None:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(redact(line), flush=True)
 
 
 def _report(text: str) -> None:
     """The one block that a user must not miss, on a line of its own among the log's."""
-    print(f"\n{text.strip()}\n", file=sys.stderr, flush=True)
+    print(f"\n{redact(text.strip())}\n", file=sys.stderr, flush=True)

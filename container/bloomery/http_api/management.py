@@ -12,7 +12,6 @@ from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Permission
 from bloomery.serving.registrar import Registrar
 from bloomery.serving.registry import Registry
-from bloomery.settings.model import ModelSettings
 from bloomery.settings.server import ServerSettings
 
 _LEVELS = {"TRACE": "DEBUG", "DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING"}
@@ -54,13 +53,13 @@ class Management:
             self._registrar.begin(self._fetch_and_load(wanted))  # fetching may take as long as loading does
             name = wanted.name or wanted.shown
             return response.document({"status": f'{kind} "{name}" registration scheduled.'}, 202)
-        settings = await registration.resolve(wanted, self._settings)
-        self._registrar.refuse_known(settings.name, settings.version)
+        addition = await registration.resolve(wanted, self._settings)
+        model = self._registrar.admit(addition)
         if not wanted.synchronous:
-            self._registrar.begin(self._load(settings, wanted))
-            return response.document({"status": f'{kind} "{settings.name}" registration scheduled.'}, 202)
-        await self._registrar.finish(self._load(settings, wanted))
-        return response.document({"status": f'{kind} "{settings.name}" registered.'})
+            self._registrar.begin(self._registrar.load(model))
+            return response.document({"status": f'{kind} "{model.name}" registration scheduled.'}, 202)
+        await self._registrar.finish(self._registrar.load(model))
+        return response.document({"status": f'{kind} "{model.name}" registered.'})
 
     async def scale(self, http: web.Request) -> web.StreamResponse:
         """Have as many groups as ``min_worker`` says: 200 when that is so, 202 at once with ``synchronous=false``."""
@@ -91,10 +90,7 @@ class Management:
         return response.document({"status": f'Model or workflow "{name}" unregistered'})
 
     async def _fetch_and_load(self, wanted: registration.Registration) -> None:
-        await self._load(await registration.resolve(wanted, self._settings), wanted)
-
-    async def _load(self, settings: ModelSettings, wanted: registration.Registration) -> None:
-        await self._registrar.register(settings, wanted.shown)
+        await self._registrar.load(self._registrar.admit(await registration.resolve(wanted, self._settings)))
 
 
 async def set_log_level(http: web.Request) -> web.StreamResponse:

@@ -23,7 +23,8 @@ from bloomery.errors import (
 )
 from bloomery.processes import machine
 from bloomery.serving import model_urls
-from bloomery.settings import ModelSettings, ServerSettings
+from bloomery.serving.registrar import Addition
+from bloomery.settings import ServerSettings
 from bloomery.settings.table import WITHOUT_EFFECT
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ _OVERHEAD = 1.2  # memory of a loaded model for each byte of its files, DJLServi
 
 @dataclass(frozen=True)
 class Registration:
-    """A model to be added. ``options`` are settings of the model, by the names of the parameters."""
+    """A model that somebody wants to be added. ``options`` are settings of it, by the names of the parameters."""
 
     url: str
     name: str | None
@@ -110,8 +111,8 @@ def is_local(wanted: Registration) -> bool:
         return False
 
 
-async def resolve(wanted: Registration, server: ServerSettings) -> ModelSettings:
-    """The settings of the model. What is not on this machine is fetched, if that is allowed."""
+async def resolve(wanted: Registration, server: ServerSettings) -> Addition:
+    """The model to be added. What is not on this machine is fetched, if that is allowed."""
     if is_local(wanted):
         source = str(_path(wanted.url).absolute())
     elif model_urls.is_remote(wanted.url):
@@ -125,10 +126,10 @@ async def resolve(wanted: Registration, server: ServerSettings) -> ModelSettings
         raise ModelNotFoundError(f"Invalid model url: {wanted.shown}")
     if server.multi_model:
         await asyncio.to_thread(_refuse_without_memory, Path(source))
-    return await asyncio.to_thread(_settings, wanted, source)
+    return await asyncio.to_thread(_addition, wanted, source)
 
 
-def _settings(wanted: Registration, source: str) -> ModelSettings:
+def _addition(wanted: Registration, source: str) -> Addition:
     options = []
     for key, value in wanted.options.items():
         name = _KEYS.get(key, key)
@@ -143,11 +144,14 @@ def _settings(wanted: Registration, source: str) -> ModelSettings:
     for notice in found.notices:
         logger.warning("%s", notice)
     if len(found.models) != 1:
+        found.unpacked.remove()
         names = ", ".join(model.name for model in found.models)
         raise BadRequestError(f"{wanted.shown} holds {len(found.models)} models ({names}); add them one by one")
     model = found.models[0]
+    name, version = wanted.name or model.name, wanted.version or model.version
     # Of its own free will the server never ends because of a model that somebody added.
-    return replace(model, name=wanted.name or model.name, version=wanted.version or model.version, required=False)
+    chosen = replace(model, name=name, version=version, required=False)
+    return Addition(chosen, wanted.shown, found.unpacked.remove)
 
 
 def _refuse_without_memory(source: Path) -> None:

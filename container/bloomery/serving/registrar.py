@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from bloomery.errors import (
@@ -28,6 +29,15 @@ _LAST_WORDS = 1.0  # seconds
 _PATIENCE = 86_400.0  # seconds that requests of a model that goes get; their own deadlines come long before
 
 
+@dataclass(frozen=True)
+class Addition:
+    """A model to be added, and what is to be cleaned up when it has gone. ``url`` is what the user called it."""
+
+    settings: ModelSettings
+    url: str
+    discard: Callable[[], None]
+
+
 class Registrar:
     """``make`` makes a model of its settings. What is begun here goes on when the client that asked for it leaves."""
 
@@ -36,6 +46,7 @@ class Registrar:
         self._failures: dict[tuple[str, str | None], ModelLoadError] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving: set[Model] = set()
+        self._added: dict[Model, Addition] = {}
         self._closed = False
 
     def failure(self, name: str, version: str | None) -> ModelLoadError | None:
@@ -48,14 +59,23 @@ class Registrar:
             suffix = f" version {version}" if version is not None else ""
             raise ConflictError(f"Model {name}{suffix} is already registered.")
 
-    async def register(self, settings: ModelSettings, url: str) -> Model:
-        """Load a model and return it when it can serve. LoadFailedError: it cannot, and nothing is left of it."""
-        if self._closed:
-            raise ServiceUnavailableError("the server is shutting down")
-        self.refuse_known(settings.name, settings.version)
-        model = self._make(settings)
-        self._registry.add(model, url)
+    def admit(self, addition: Addition) -> Model:
+        """Register a model; ``load`` comes next. ConflictError: its name and version are taken."""
+        try:
+            if self._closed:
+                raise ServiceUnavailableError("the server is shutting down")
+            self.refuse_known(addition.settings.name, addition.settings.version)
+            model = self._make(addition.settings)
+            self._registry.add(model, addition.url)
+        except BaseException:
+            addition.discard()
+            raise
+        self._added[model] = addition
         self._failures.pop((model.name, model.version), None)
+        return model
+
+    async def load(self, model: Model) -> None:
+        """Returns when an admitted model can serve. LoadFailedError: it cannot, and nothing is left of it."""
         try:
             await model.start()
             await model.loaded()
@@ -67,7 +87,6 @@ class Registrar:
                 self._remember(model, error)
             memory = _OUT_OF_MEMORY.search(error.report)
             raise (InsufficientStorageError if memory else LoadFailedError)(str(error)) from error
-        return model
 
     async def unregister(self, models: Sequence[Model]) -> None:
         """Forget models at once, let them finish the requests they have, and end them."""
@@ -95,6 +114,8 @@ class Registrar:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for addition in self._added.values():
+            addition.discard()
 
     async def _end(self, model: Model, grace: float) -> None:
         self._registry.remove(model)
@@ -103,6 +124,8 @@ class Registrar:
             await model.stop(grace)
         finally:
             self._leaving.discard(model)
+            if (addition := self._added.pop(model, None)) is not None:
+                addition.discard()
 
     def _remember(self, model: Model, error: ModelLoadError) -> None:
         self._failures[model.name, model.version] = error

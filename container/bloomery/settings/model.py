@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 EngineName = Literal["DeepSpeed", "MPI", "Python"]
+DeviceSet = tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; empty: the CPU
 DispatchKind = Literal["all_ranks", "leader", "rolling"]
 
 
@@ -23,6 +24,8 @@ class ModelSettings:
     tensor_parallel_degree: int = 1
     min_workers: int = 1  # groups started; a group of DeepSpeed/MPI has tensor_parallel_degree processes, else one
     max_workers: int = 1
+    load_on_devices: str = "*"
+    placements: tuple[DeviceSet, ...] = ()  # of each group that is started; empty: as the machine shows them
     job_queue_size: int = 1000
     batch_size: int = 1
     max_batch_delay: float = 0.1

@@ -28,6 +28,11 @@ SERVER = (
         "shutdown_grace", kinds.seconds, "seconds that requests in flight get after SIGTERM (SageMaker kills after 30)"
     ),
     _row("allow_model_urls", kinds.boolean, "whether POST /models may load a model from a URL"),
+    _row("model_store", kinds.directory, "the directory of the models that are served when none is named"),
+    _row("load_models", kinds.word, "ALL of the model store, NONE, or [name:version:engine:devices]=url,…"),
+    _row("wait_model_loading", kinds.boolean, "whether a model that cannot be loaded at start ends the process"),
+    _row("max_archive_size", kinds.whole(), "bytes that an archive of a model may unpack to"),
+    _row("max_archive_entries", kinds.whole(), "files, directories and links that an archive of a model may have"),
     Setting(
         "multi_model",
         "multi_model",

@@ -58,6 +58,13 @@ MODEL = (
         ("SERVING_MAX_WORKERS", "SAGEMAKER_NUM_MODEL_WORKERS"),
     ),
     Setting(
+        "load_on_devices",
+        "load_on_devices",
+        kinds.word,
+        "devices of the model: *, cpu, or GPUs such as gpu0;gpu1",
+        ("SERVING_LOAD_ON_DEVICES",),
+    ),
+    Setting(
         "job_queue_size",
         "job_queue_size",
         kinds.whole(),
@@ -159,7 +166,6 @@ MODEL_SOURCES = ("option.model_id", "option.s3url")
 
 # DJLServing's own per-model keys that change nothing here; they are accepted with a word about it.
 WITHOUT_EFFECT = (
-    "load_on_devices",
     "max_idle_time",
     "log_request_metric",
     "metrics_aggregation",
@@ -206,6 +212,11 @@ OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("opti
     f"option.{name}" for name in HANDLER_OPTIONS
 )
 BARE_KEYS = tuple(setting.key for setting in MODEL if not setting.key.startswith("option."))
+
+
+def of(key: str) -> Setting:
+    """The row of ``key``."""
+    return next(setting for setting in MODEL if setting.key == key)
 
 
 def parse(setting: Setting, found: Found) -> Any:

@@ -61,7 +61,7 @@ def _environment(
         "TENSOR_PARALLEL_DEGREE": str(settings.tensor_parallel_degree),
         private.CONTROL_SOCKET: str(control),
     }
-    if allocation.devices:
+    if allocation.place is not None:  # also where it is on the CPU: a GPU must not be seen then
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.devices)
     if settings.distributed:
         env |= _job(rank, settings.ranks, port)

@@ -217,7 +217,7 @@ class Group:
 
     async def _launch_and_watch(self) -> WorkerError:
         """One life of the ranks; returns why it ended. A first load that fails is raised: it would fail again."""
-        allocation = self._allocator.take(self.settings.tensor_parallel_degree, self.settings.name)
+        allocation = self._allocator.take(self.settings)
         self.placement = Placement(allocation.devices, time.time())
         try:
             ranks = self._ranks = RankSet(
