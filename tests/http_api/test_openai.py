@@ -216,6 +216,21 @@ class TestAnOpaqueHandler:
             )
         assert (caught.value.status_code, caught.value.type) == (500, "server_error")
 
+    def test_events_that_are_none_are_the_servers_fault(self, server: Server) -> None:
+        events = {"content-type": "application/x-bloomery-events"}
+        order = {"messages": [], "do": "answer", "properties": events, "body": "what?"}
+        reply = server.post(order, "/v1/chat/completions")
+        assert (reply.status, reply.json()["error"]["type"]) == (500, "server_error")
+        assert "what?" in reply.json()["error"]["message"]
+
+    def test_streamed_events_that_are_none_break_the_stream(self, server: Server) -> None:
+        order = {"messages": [], "do": "stream", "content_type": "application/x-bloomery-events"}
+        with closing(server.connect()) as connection:
+            connection.request("POST", "/v1/chat/completions", json.dumps(order))
+            with pytest.raises(http.client.IncompleteRead) as broken:
+                connection.getresponse().read()
+        assert json.loads(broken.value.partial.decode().removeprefix("data: "))["error"]["type"] == "server_error"
+
     def test_its_own_refusal_is_passed_on_as_it_is(self, server: Server) -> None:
         order = {"messages": [], "do": "answer", "code": 418, "body": '{"error": {"message": "a teapot"}}'}
         reply = server.post(order, "/v1/chat/completions")
