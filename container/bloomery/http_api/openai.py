@@ -147,7 +147,8 @@ def _refusal(answer: Answer) -> Answer | None:
         return None
     # 424 is DJLServing's word for a handler that failed; OpenAI's clients know it as the server's fault.
     status = 500 if answer.code == 424 else answer.code
-    return _json(answer, status, openai.error_object(status, message, _property(answer, private.PARAM)))
+    param, reason = _property(answer, private.PARAM), _property(answer, private.REASON_CODE)
+    return _json(answer, status, openai.error_object(status, message, param, reason))
 
 
 def _property(answer: Answer, name: str) -> str | None:
