@@ -50,7 +50,7 @@ def answer(
         request = read_openai(body)
         events = continued(engine, request, options)
     except BadRequestError as error:
-        return _refusal(error)
+        return _refusal(error, raw)
     streams = request.stream if request.stream is not None else options.stream and not raw
     if raw:
         return _as_events(events, request, streams)
@@ -134,9 +134,11 @@ def _echoed(events: Iterator[Event], texts: Sequence[str]) -> Iterator[Event]:
         yield replace(event, text=texts[event.row] + event.text) if isinstance(event, Finish) else event
 
 
-def _refusal(error: BadRequestError) -> Output:
-    """DJLServing's error document; what it has no room for goes to the door beside it."""
+def _refusal(error: BadRequestError, raw: bool) -> Output:
+    """DJLServing's error document; what it has no room for goes to the door, and to nobody else, beside it."""
     refusal = Output().error(str(error), 400, "Bad Request")
+    if not raw:
+        return refusal
     for name, value in ((private.PARAM, error.param), (private.REASON_CODE, error.reason_code)):
         if value is not None:
             refusal.add_property(name, value)
