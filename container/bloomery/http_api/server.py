@@ -14,6 +14,7 @@ from aiohttp import web
 
 from bloomery.errors import ModelLoadError
 from bloomery.http_api import access, app, listen
+from bloomery.http_api.connection import Runner
 from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
 from bloomery.settings import Settings
@@ -60,7 +61,7 @@ class Server:
             loop.add_signal_handler(number, self._signalled)
         # handler_cancellation: without it a client that goes away is noticed by nobody.
         logging.getLogger("aiohttp.server").addFilter(access.NotHttp())
-        runner = web.AppRunner(
+        runner = Runner(
             app.build(self._registry, self._settings.server),
             handler_cancellation=True,
             access_log=None,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from bloomery.errors import ModelLoadError, ServiceUnavailableError
 from bloomery.protocol.frames import Request
+from bloomery.serving.metrics import ModelMetrics
 from bloomery.serving.queue import Queue
 from bloomery.serving.status import ModelState, ModelStatus
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.allocation import Allocator
-from bloomery.workers.answer import Answer
+from bloomery.workers.call import Call
 from bloomery.workers.group import Group, GroupStatus
 from bloomery.workers.launcher import Launcher, LocalLauncher
 from bloomery.workers.limits import Limits
@@ -40,6 +40,7 @@ class Model:
         self.name, self.version = settings.name, settings.version
         self.error: ModelLoadError | None = None
         self.on_failure: Callable[[Model, ModelLoadError], None] | None = None
+        self.metrics = ModelMetrics()
         self._allocator = allocator or Allocator()
         count = max(1, settings.min_workers)
         self._announced = count * settings.ranks
@@ -48,7 +49,7 @@ class Model:
             Group(settings, index, launcher or LocalLauncher(), self._allocator, limits or Limits(), self._on_change)
             for index in range(count)
         ]
-        self._queue = Queue(settings.name, settings.job_queue_size, self._groups, settings.predict_timeout)
+        self._queue = Queue(settings, self._groups)
         self._started_at = self._loaded_at = 0.0
         self._stopping = False
         self._failing: asyncio.Task[None] | None = None
@@ -93,27 +94,25 @@ class Model:
         elapsed = max(0.0, now - self._started_at)
         return ModelStatus(state, best.phase, best.percent, elapsed, message, len(self._queue), groups)
 
-    @asynccontextmanager
-    async def submit(self, request: Request) -> AsyncIterator[Answer]:
-        """Serve ``request`` as soon as a group has room. Leaving before the answer is complete cancels it.
+    def submit(self, request: Request) -> Call:
+        """Serve ``request`` as soon as a group has room: ``async with model.submit(request) as answer``.
 
-        Raises CapacityError when the queue is full and ServiceUnavailableError with the cause when nobody can serve.
+        Leaving the block before the answer is complete cancels the request. Raises CapacityError when the queue is full
+        and ServiceUnavailableError with the cause when nobody can serve.
         """
-        self._refuse_if_unable()
-        group = await self._queue.group()
-        async with group.submit(request) as answer:
-            yield answer
+        if self._stopping or self.error is not None or not self._loaded_at:
+            self._refuse()
+        return self._queue.put(request)
 
-    def _refuse_if_unable(self) -> None:
+    def _refuse(self) -> None:
         status = self.status()
         if self._stopping:
             raise ServiceUnavailableError(f"model {self.name!r} is shutting down")
         if status.state == "failed":
             raise ServiceUnavailableError(f"model {self.name!r} has failed: {status.message}")
-        if status.state == "loading":
-            raise ServiceUnavailableError(
-                f"model {self.name!r} is loading: {status.phase} {status.percent:.0f} %, {status.elapsed:.0f} s so far"
-            )
+        raise ServiceUnavailableError(
+            f"model {self.name!r} is loading: {status.phase} {status.percent:.0f} %, {status.elapsed:.0f} s so far"
+        )
 
     def _state(self, groups: tuple[GroupStatus, ...]) -> ModelState:
         states = {group.state for group in groups}
@@ -149,6 +148,6 @@ class Model:
 
     async def _idle(self) -> None:
         """Wait until no request is queued or held, unless nobody is left to serve it."""
-        while self.error is None and not (self._queue.empty and not any(group.busy for group in self._groups)):
+        while self.error is None and (len(self._queue) or any(group.busy for group in self._groups)):
             self._changed.clear()
             await self._changed.wait()

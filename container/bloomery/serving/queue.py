@@ -1,95 +1,129 @@
-"""Requests that wait for room in one of a model's groups, in the order they came."""
+"""Requests that wait for room in one of a model's groups, in the order they came, and how they are joined."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 
 from bloomery.errors import CapacityError, RequestError, ServiceUnavailableError
+from bloomery.protocol.frames import Request
+from bloomery.serving import compatibility
+from bloomery.settings.model import ModelSettings
+from bloomery.workers.call import Call
 from bloomery.workers.group import Group
 
-Place = asyncio.Future[Group]
+_LONGEST_WAIT = 0.25  # between two looks at how long requests have waited for a group that serves
 
 
 class Queue:
-    """Each request goes to whichever group has room first. ``patience``: seconds to wait while no group serves."""
+    """Each request goes to whichever group has most room.
 
-    def __init__(self, model: str, size: int, groups: Sequence[Group], patience: float) -> None:
-        self._model, self._size, self._groups, self._patience = model, size, groups, patience
-        self._waiting: deque[Place] = deque()
-        self._promised: Counter[Group] = Counter()  # room given to requests that have not woken up yet
+    With ``batch_size`` above 1, requests that wait are joined. A model that has been idle takes a lone request at once;
+    a group that has just finished a joined batch holds the next one open, at most until its oldest request has waited
+    ``max_batch_delay``. While no group serves at all, requests wait ``predict_timeout`` seconds for one.
+    """
+
+    def __init__(self, settings: ModelSettings, groups: Sequence[Group]) -> None:
+        self._settings, self._groups = settings, groups
+        self._joins = settings.batch_size > 1 and settings.dispatch == "all_ranks"
+        self._waiting: deque[Call] = deque()
         self._served_at = time.monotonic()  # when a group was last able to serve
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def empty(self) -> bool:
-        """Whether nobody waits, and nobody has been promised room and has not used it yet."""
-        return not self._waiting and not self._promised.total()
-
-    async def group(self) -> Group:
-        """Wait for a group with room; the caller must submit to it before it lets anything else run."""
-        if not self._waiting and (free := self._free()) is not None:
-            return free
-        if len(self._waiting) >= self._size:
-            raise CapacityError(f"Worker queue capacity exceeded for model: {self._model}")
-        place: Place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        while True:
-            group = await self._wait(place)
-            if group.capacity > 0:
-                return group
-            place = asyncio.get_running_loop().create_future()  # the group was lost meanwhile: keep the turn
-            self._waiting.appendleft(place)
+    def put(self, request: Request) -> Call:
+        """Queue ``request``, or hand it to a group with room; CapacityError when the queue is full."""
+        key = compatibility.key(request) if self._joins else None
+        call = Call(request, key, self._forget)
+        if not self._waiting and not self._joins and (free := self._free()) is not None:
+            free.begin([call])
+            return call
+        self._waiting.append(call)
+        self.match()
+        if len(self._waiting) > self._settings.job_queue_size and self._waiting[-1] is call:
+            self._waiting.pop()
+            raise CapacityError(
+                f"Worker queue capacity exceeded for model: {self._settings.name} "
+                f"(job_queue_size={self._settings.job_queue_size}, {len(self._waiting)} requests wait)"
+            )
+        self._look_again()
+        return call
 
     def match(self) -> None:
         """Call it when a group's room or state has changed."""
+        now = time.monotonic()
         if any(group.state == "ready" for group in self._groups):
-            self._served_at = time.monotonic()
+            self._served_at = now
         while self._waiting and (free := self._free()) is not None:
-            place = self._waiting.popleft()
-            if not place.done():
-                self._promised[free] += 1
-                place.set_result(free)
+            if not (calls := self._take(free, now)):
+                break
+            free.begin(calls)
+        self._look_again()
 
     def refuse_all(self, error: RequestError) -> None:
         """Nobody will ever serve them."""
         while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_exception(error)
+            self._waiting.popleft().refuse(error)
 
     def _free(self) -> Group | None:
         """The group with the most room left."""
-        best = max(self._groups, key=self._room, default=None)
-        return best if best is not None and self._room(best) > 0 else None
+        best = max(self._groups, key=lambda group: group.capacity, default=None)
+        return best if best is not None and best.capacity > 0 else None
 
-    def _room(self, group: Group) -> int:
-        return group.capacity - self._promised[group]
+    def _take(self, group: Group, now: float) -> list[Call]:
+        """The requests that ``group`` shall answer together; none when it is worth waiting for more."""
+        first = self._waiting[0]
+        if not self._joins or first.key is None:
+            return [self._waiting.popleft()]
+        size = self._settings.batch_size
+        calls = [call for call in self._waiting if call.key == first.key][:size]
+        if len(calls) < size and now < self._open_until(group, first):
+            return []
+        for call in calls:
+            self._waiting.remove(call)
+        return calls
 
-    async def _wait(self, place: Place) -> Group:
-        entered_at = time.monotonic()
-        try:
-            while not place.done():
-                deadline = max(entered_at, self._served_at) + self._patience
-                await asyncio.wait({place}, timeout=max(0.0, deadline - time.monotonic()))
-                if place.done() or any(group.state == "ready" for group in self._groups):
-                    self._served_at = time.monotonic()
-                elif time.monotonic() >= deadline:
-                    raise ServiceUnavailableError(self._why())
-            return place.result()
-        finally:
-            if place in self._waiting:
-                self._waiting.remove(place)
-            if place.done() and not place.cancelled() and place.exception() is None:
-                self._promised[place.result()] -= 1
-                # If the request was cancelled just now, its room is the next one's.
-                asyncio.get_running_loop().call_soon(self.match)
+    def _open_until(self, group: Group, first: Call) -> float:
+        """Until when a batch stays open; in the past for a group without recent company."""
+        delay = self._settings.max_batch_delay
+        return min(group.joined_at, first.arrived_at) + delay
+
+    def _forget(self, call: Call) -> None:
+        """It left before a group took it."""
+        if call in self._waiting:
+            self._waiting.remove(call)
+
+    def _look_again(self) -> None:
+        """Wake up for the oldest batch that is held open, or to see whether anybody serves at all."""
+        if not self._waiting:
+            return
+        now = time.monotonic()
+        held = self._waiting[0].arrived_at + self._settings.max_batch_delay if self._joins else now + _LONGEST_WAIT
+        when = held if now < held < now + _LONGEST_WAIT else now + _LONGEST_WAIT
+        if self._timer is not None and now < self._timer_at <= when:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = asyncio.get_running_loop().call_later(when - now, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.match()
+        now = time.monotonic()
+        patience = self._settings.predict_timeout
+        for call in [each for each in self._waiting if now >= max(each.arrived_at, self._served_at) + patience]:
+            self._waiting.remove(call)
+            call.refuse(ServiceUnavailableError(self._why()))
+        self._look_again()
 
     def _why(self) -> str:
         statuses = [group.status() for group in self._groups]
         states = "; ".join(f"group {each.index} is {each.state}: {each.message or each.phase}" for each in statuses)
-        return f"no worker group of model {self._model!r} was able to serve for {self._patience:g} s; {states}"
+        patience = self._settings.predict_timeout
+        return f"no worker group of model {self._settings.name!r} was able to serve for {patience:g} s; {states}"

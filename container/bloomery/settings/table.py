@@ -129,6 +129,12 @@ MODEL = (
         ("PYTHON_EXECUTABLE",),
     ),
     Setting(
+        "option.requirements_failure",
+        "requirements_failure",
+        kinds.choice("fail", "continue"),
+        "what happens when the model directory's requirements.txt cannot be installed",
+    ),
+    Setting(
         "crash_loop_limit",
         "crash_loop_limit",
         kinds.whole(),
@@ -207,6 +213,15 @@ HANDLER_OPTIONS = (
     "rolling_batch",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
+    "chat_template",
+    "allreduce",
+    "answer_format",
+    "compat",
+    "tgi_compat",
+    "load_in_8bit",
+    "load_in_4bit",
+    "enable_lora",
+    "waiting_steps",
     "allow_pickle",
     "allow_chat_template",
 )

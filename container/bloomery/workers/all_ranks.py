@@ -1,4 +1,4 @@
-"""Dispatch to ranks that meet in collectives: every rank gets the frame, every rank is drained, one at a time.
+"""Dispatch to ranks that meet in collectives: every rank gets the frame, every rank is drained, one job at a time.
 
 The answer is rank 0's, and it counts only if every rank succeeded.
 """
@@ -6,16 +6,19 @@ The answer is rank 0's, and it counts only if every rank succeeded.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from bloomery.errors import WorkerError
-from bloomery.protocol.frames import ResponseHead
+from bloomery.protocol.frames import ResponseHead, decode_response
 from bloomery.settings.model import ModelSettings
-from bloomery.workers.concurrency import until_first_failure
+from bloomery.workers.concurrency import Lost, Tasks
 from bloomery.workers.connection import Connection
-from bloomery.workers.deadlines import Deadlines
-from bloomery.workers.job import Job, error_text, handler_failure
+from bloomery.workers.dispatch import frame
+from bloomery.workers.failure import error_text, handler_failure
+from bloomery.workers.job import Job
 from bloomery.workers.limits import Limits
 from bloomery.workers.supervision import Supervisor
 
@@ -28,57 +31,62 @@ class AllRanks:
     capacity = 1
 
     def __init__(
-        self, connections: Sequence[Connection], settings: ModelSettings, limits: Limits, supervisor: Supervisor
+        self,
+        connections: Sequence[Connection],
+        settings: ModelSettings,
+        limits: Limits,
+        supervisor: Supervisor,
+        lost: Lost,
     ) -> None:
-        self._connections, self._supervisor = connections, supervisor
-        self._settings, self._limits = settings, limits
+        self._connections, self._settings = connections, settings
+        self._limits, self._supervisor = limits, supervisor
+        self._draining = Tasks(lost)
+        self._random = random.Random()  # seeds of requests; seeded by the operating system
+        self._exchange: _Exchange | None = None
 
     async def run(self) -> None:
-        """Nothing runs between the jobs."""
+        """Nothing runs between the jobs; what drains streams ends with this."""
+        async with self._draining:
+            await asyncio.Event().wait()
 
-    async def serve(self, job: Job) -> None:
-        """Returns when every rank is rid of the job; WorkerError: a rank is lost or stands still."""
-        exchange = _Exchange(job, len(self._connections))
-        deadlines = Deadlines(job, self._settings, self._limits, self._supervisor)
+    def begin(self, job: Job) -> None:
+        """Send the frame to every rank; the answers come back through callbacks."""
+        encoded = frame(self._settings, job, self._random.getrandbits(31))
+        self._exchange = _Exchange(job, self._connections, self._draining, self._forget)
+        self._exchange.begin(encoded)
 
-        async def check() -> None:
-            await deadlines.check(exchange.touched_at)
-            self._check_peers(exchange)
+    def _forget(self) -> None:
+        self._exchange = None
 
-        await until_first_failure((exchange.with_rank(each) for each in self._connections), deadlines.tick, check)
-        exchange.finish()
-
-    def _check_peers(self, exchange: _Exchange) -> None:
+    def check(self, job: Job) -> None:
         """A rank that failed alone leaves the others waiting for it in a collective for ever."""
-        failure = exchange.failure()
-        idle = time.monotonic() - max(exchange.touched_at, self._supervisor.progress_at)
-        if failure is None or idle < self._limits.peer_grace:
+        exchange = self._exchange
+        failure = exchange.failure() if exchange is not None else None
+        idle = time.monotonic() - max(job.touched_at, self._supervisor.progress_at)
+        if exchange is None or failure is None or idle < self._limits.peer_grace:
             return
         rank, text = failure
-        exchange.finish()
+        exchange.tell()
         raise WorkerError(f"rank {rank} failed ({text}) and left its peers waiting")
 
 
 class _Exchange:
     """What the ranks have answered to one job so far."""
 
-    def __init__(self, job: Job, ranks: int) -> None:
-        self._job, self._ranks = job, ranks
+    def __init__(
+        self, job: Job, connections: Sequence[Connection], draining: Tasks, on_over: Callable[[], None]
+    ) -> None:
+        self._job, self._connections, self._draining, self._on_over = job, connections, draining, on_over
+        self._ranks = self._unfinished = len(connections)
         self._heads: dict[int, ResponseHead] = {}
         self._stream_failures: dict[int, str] = {}
-        self._all_heads = asyncio.Event()
-        self.touched_at = time.monotonic()
+        self._all_heads: asyncio.Event | None = None  # made when a stream has to wait for it
 
-    async def with_rank(self, connection: Connection) -> None:
-        """Send the frame to one rank and read its whole answer."""
-        await connection.send(self._job.frame)
-        head = await connection.read_head()
-        self.touched_at = time.monotonic()
-        self._heads[connection.rank] = head
-        if len(self._heads) == self._ranks:
-            self._decide()
-        if head.content is None:
-            await self._drain(connection)
+    def begin(self, encoded: bytes) -> None:
+        for connection in self._connections:
+            connection.open_for_answers = True
+            connection.expect(decode_response(), partial(self._take, connection))
+            connection.send(encoded)
 
     def failure(self) -> tuple[int, str] | None:
         """The first rank that has reported a failure, and its words."""
@@ -89,7 +97,7 @@ class _Exchange:
                 return rank, error_text(self._heads[rank])
         return None
 
-    def finish(self) -> None:
+    def tell(self) -> None:
         """Nothing more will come: tell the reader how it went."""
         failure = self.failure()
         if failure is None:
@@ -98,30 +106,53 @@ class _Exchange:
         rank, text = failure
         if rank == 0 and 0 in self._heads:
             self._job.reply(self._heads[0])
-        self._job.reply(handler_failure(rank, text))
+        self._job.reply(handler_failure(f"rank {rank}: {text}"))
         self._job.break_off(text if rank == 0 else f"rank {rank}: {text}")
+
+    def _take(self, connection: Connection, head: ResponseHead) -> None:
+        """One rank's status line, with its body unless a stream follows."""
+        self._job.touched_at = time.monotonic()
+        self._heads[connection.rank] = head
+        if len(self._heads) == self._ranks:
+            self._decide()
+        if head.content is None:
+            self._draining.start(self._drain(connection))
+        else:
+            self._rid(connection)
 
     def _decide(self) -> None:
         """All status lines are here: answer the caller."""
-        self._all_heads.set()
+        if self._all_heads is not None:
+            self._all_heads.set()
         failed = next((rank for rank in range(self._ranks) if self._heads[rank].code >= 300), 0)
         if failed == 0:
             self._job.reply(self._heads[0])
             return
         code = OUT_OF_MEMORY if self._heads[failed].code == OUT_OF_MEMORY else 424
-        self._job.reply(handler_failure(failed, error_text(self._heads[failed]), code))
+        self._job.reply(handler_failure(f"rank {failed}: {error_text(self._heads[failed])}", code))
         self._job.buffer.end()  # rank 0 may be streaming; nobody hears it
 
+    def _rid(self, connection: Connection) -> None:
+        """This rank has nothing more to say."""
+        connection.open_for_answers = False
+        self._unfinished -= 1
+        if self._unfinished == 0:
+            self.tell()
+            self._on_over()
+            self._job.over()
+
     async def _drain(self, connection: Connection) -> None:
-        while True:
-            chunk = await connection.read_chunk()
-            self.touched_at = time.monotonic()
-            if chunk.last:
-                if chunk.data:
-                    self._stream_failures[connection.rank] = chunk.data.decode("utf-8", "replace")
-                return
+        while not (chunk := await connection.read_chunk()).last:
+            self._job.touched_at = time.monotonic()
             if connection.rank == 0:
-                if self._job.buffer.full:
-                    await self._all_heads.wait()  # before that there is no reader who could be slow
-                await self._job.buffer.put(chunk.data)
-                self.touched_at = time.monotonic()
+                await self._pass_on(chunk.data)
+        if chunk.data:
+            self._stream_failures[connection.rank] = chunk.data.decode("utf-8", "replace")
+        self._rid(connection)
+
+    async def _pass_on(self, data: bytes) -> None:
+        if self._job.buffer.full and len(self._heads) < self._ranks:
+            self._all_heads = asyncio.Event()
+            await self._all_heads.wait()  # before that there is no reader who could be slow
+        await self._job.buffer.put(data)
+        self._job.touched_at = time.monotonic()

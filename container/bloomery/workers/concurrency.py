@@ -27,3 +27,38 @@ async def until_first_failure(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+Lost = Callable[[Exception], None]
+
+
+class Tasks:
+    """Work in the background with one owner: a failure of any of it goes to ``lost``, leaving the block ends it all."""
+
+    def __init__(self, lost: Lost) -> None:
+        self._lost = lost
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` beside everything else."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._on_end)
+
+    async def __aenter__(self) -> Tasks:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """Cancel what still runs, and wait until it is gone."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and isinstance(error, Exception):
+            self._lost(error)

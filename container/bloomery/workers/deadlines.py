@@ -16,46 +16,45 @@ class Deadlines:
     as long as they count steps they are left to finish, or to notice the cancellation.
     """
 
-    def __init__(self, job: Job, settings: ModelSettings, limits: Limits, supervisor: Supervisor) -> None:
-        self._job, self._settings, self._limits, self._supervisor = job, settings, limits, supervisor
+    def __init__(self, settings: ModelSettings, limits: Limits, supervisor: Supervisor) -> None:
+        self._settings, self._limits, self._supervisor = settings, limits, supervisor
         self.tick = min(0.25, settings.predict_timeout / 4, settings.stream_idle_timeout / 4)
 
-    async def check(self, touched_at: float) -> None:
-        """Call it every ``tick`` while the job is with the ranks; ``touched_at``: when they last sent something."""
-        await self._check_answer()
-        await self._check_standstill(touched_at)
-        if self._job.buffer.failed:
-            self._job.give_up()
-        if self._job.unwanted_at is not None:
-            await self._settle(self._job.unwanted_at)
+    async def check(self, job: Job) -> None:
+        """Call it every ``tick`` while the job is with the ranks."""
+        await self._check_answer(job)
+        await self._check_standstill(job)
+        if job.buffer.failed:
+            job.give_up()
+        if job.unwanted_at is not None:
+            await self._settle(job, job.unwanted_at)
 
-    async def _check_answer(self) -> None:
-        waited = time.monotonic() - self._job.started_at
+    async def _check_answer(self, job: Job) -> None:
         timeout = self._settings.predict_timeout
-        if self._job.answered or waited < timeout:
+        if job.answered or time.monotonic() - job.started_at < timeout:
             return
         await self._supervisor.refresh()
-        if self._supervisor.progress_at <= self._job.started_at:
+        if self._supervisor.progress_at <= job.started_at:
             raise WorkerError(f"no answer and no sign of progress within predict_timeout={timeout:g} s")
-        self._job.fail(
+        job.fail(
             f"model {self._settings.name!r} is still working on the answer after predict_timeout={timeout:g} s; "
             "ask for less, stream, or raise option.predict_timeout"
         )
-        self._job.give_up()
+        job.give_up()
 
-    async def _check_standstill(self, touched_at: float) -> None:
-        name = "stream_idle_timeout" if self._job.streaming else "predict_timeout"
+    async def _check_standstill(self, job: Job) -> None:
+        name = "stream_idle_timeout" if job.streaming else "predict_timeout"
         timeout = getattr(self._settings, name)
-        if time.monotonic() - max(touched_at, self._supervisor.progress_at) < timeout:
+        if time.monotonic() - max(job.touched_at, self._supervisor.progress_at) < timeout:
             return
         await self._supervisor.refresh()
-        if time.monotonic() - max(touched_at, self._supervisor.progress_at) >= timeout:
+        if time.monotonic() - max(job.touched_at, self._supervisor.progress_at) >= timeout:
             raise WorkerError(f"no sign of progress for {name}={timeout:g} s")
 
-    async def _settle(self, unwanted_at: float) -> None:
+    async def _settle(self, job: Job, unwanted_at: float) -> None:
         # Repeated, because a rank that has not read the frame yet does not know the request and forgets the word.
-        if not self._job.cancel_delivered:
-            self._job.cancel_delivered = await self._supervisor.cancel(self._job.request_id)
+        if not job.cancel_delivered:
+            job.cancel_delivered = await self._supervisor.cancel(job.request_id)
         waited = time.monotonic() - unwanted_at
         if self._settings.on_disconnect == "restart" and waited > self._limits.cancel_grace:
             raise RestartRequestedError(

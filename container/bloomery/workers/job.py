@@ -1,94 +1,95 @@
-"""One request while a group holds it."""
+"""What a group works on at a time: one request, or several that were joined into one call of the handler."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
+from collections.abc import Callable, Sequence
 
 from bloomery.errors import ServiceUnavailableError, StreamError
 from bloomery.protocol.frames import ResponseHead
+from bloomery.workers import batch
 from bloomery.workers.answer import Answer, StreamBuffer
-
-FAILURE_MESSAGE = "prediction failure"  # the worker's own word for a handler that failed
+from bloomery.workers.call import Call
 
 
 class Job:
-    """Between the group, which serves it, and the caller, who waits for the answer and may leave at any time."""
+    """Between the ranks, which work on it, and the callers, who wait for answers and may leave at any time.
 
-    def __init__(self, request_id: str, frame: bytes, buffer: StreamBuffer) -> None:
+    ``on_unwanted`` is called when the last caller has left too early, ``on_over`` when the ranks are rid of the job.
+    """
+
+    def __init__(self, request_id: str, calls: Sequence[Call], buffer: StreamBuffer) -> None:
         self.request_id = request_id
-        self.frame = frame
+        self.calls = calls
         self.buffer = buffer
-        self.started_at = time.monotonic()
+        self.on_unwanted: Callable[[Job], None] = lambda _job: None
+        self.on_over: Callable[[Job], None] = lambda _job: None
+        self.started_at = self.touched_at = time.monotonic()  # touched: when a rank last sent something
         self.unwanted_at: float | None = None  # since when nobody waits for the answer any more
         self.cancel_delivered = False  # every rank knows that it is unwanted
-        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-    async def answer(self) -> Answer:
-        """Wait for the status line; of a stream, the body comes later."""
-        return await asyncio.shield(self._answer)
+        self.answered = False  # the status line is out, or the reason why there is none
+        self.served = False  # the ranks have answered it
+        self._streams = False
+        self._over = False
+        for call in calls:
+            call.on_leave = self._on_leave
 
     @property
-    def answered(self) -> bool:
-        """Whether the status line is out."""
-        return self._answer.done()
-
-    def reply(self, head: ResponseHead) -> None:
-        """Hand over rank 0's answer."""
-        if self._answer.done():
-            return
-        stream = self.buffer if head.content is None else None
-        self._answer.set_result(Answer(head.code, head.message, head.properties, head.content or [], stream))
+    def joined(self) -> bool:
+        """Whether several requests share it."""
+        return len(self.calls) > 1
 
     @property
     def streaming(self) -> bool:
         """Whether the status line is out and pieces are still to come."""
-        return self._answer.done() and not self.buffer.closed
+        return self._streams and not self.buffer.closed
 
-    @property
-    def delivered(self) -> bool:
-        """Whether the caller has, or can still read, all there will ever be."""
-        return self._answer.done() and (self.buffer.closed or self._answer.result().stream is None)
+    def reply(self, head: ResponseHead) -> None:
+        """Hand over rank 0's answer."""
+        if self.answered:
+            return
+        self.answered = self.served = True
+        if self.joined:
+            for call, answer in zip(self.calls, batch.answers(head, len(self.calls)), strict=True):
+                call.reply(answer)
+            self.buffer.end()
+            return
+        self._streams = head.content is None
+        stream = self.buffer if self._streams else None
+        self.calls[0].reply(Answer(head.code, head.message, head.properties, head.content or [], stream))
 
     def fail(self, message: str) -> None:
         """The server cannot answer: 503, or the end of the stream if the status line has left."""
         self.buffer.fail(StreamError(message, status=503))
-        if not self._answer.done():
-            self._answer.set_exception(ServiceUnavailableError(message))
-            self._answer.exception()  # the caller may be gone; then nobody else retrieves it
+        for call in self.calls:
+            call.refuse(ServiceUnavailableError(message))
+        self.answered = True
 
     def break_off(self, message: str) -> None:
         """A handler failed after the status line had left."""
         self.buffer.fail(StreamError(message))
-
-    def abandon(self) -> None:
-        """The caller is gone."""
-        self.give_up()
-        self.buffer.discard()
 
     def give_up(self) -> None:
         """Nobody waits for the answer any more."""
         if self.unwanted_at is None:
             self.unwanted_at = time.monotonic()
 
+    def over(self) -> None:
+        """The ranks are rid of it, and every caller has been told how it went."""
+        if not self._over:
+            self._over = True
+            self.on_over(self)
+            for call in self.calls:  # or each would keep the other, and a body of megabytes, until the collector comes
+                call.on_leave = _nobody_cares
 
-def handler_failure(rank: int, text: str, code: int = 424) -> ResponseHead:
-    """What DJLServing answers to a handler's exception, for a rank whose error rank 0 does not know of."""
-    body = {"code": code, "message": FAILURE_MESSAGE, "error": f"rank {rank}: {text}"}
-    encoded = json.dumps(body, indent=2, separators=(",", ":")).encode()
-    return ResponseHead(code, FAILURE_MESSAGE, {"content-type": "application/json"}, [("data", encoded)])
+    def _on_leave(self, _call: Call) -> None:
+        delivered = self.answered and (self.buffer.closed or not self._streams)
+        if self._over or delivered or not all(call.left for call in self.calls):
+            return
+        self.give_up()
+        self.buffer.discard()
+        self.on_unwanted(self)
 
 
-def error_text(head: ResponseHead) -> str:
-    """The essence of a failed answer: the handler's own words."""
-    for _, data in head.content or []:
-        text = data.decode("utf-8", "replace").strip()
-        try:
-            fields = json.loads(text)
-        except ValueError:
-            return text or head.message
-        if isinstance(fields, dict) and fields.get("error"):
-            return str(fields["error"])
-        return text
-    return head.message
+def _nobody_cares(_call: Call) -> None:
+    """The job is over."""

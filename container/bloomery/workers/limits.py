@@ -14,6 +14,7 @@ class Limits:
     state_interval: float = 0.5  # how often the kernel is asked whether a rank is stopped or a zombie
     ping_interval: float = 1.0
     silence: float = 15.0  # without an answer on the control socket; a C call that holds the GIL also silences it
+    idle_silence: float = 8.0  # the same of a rank that neither loads nor holds a request
     peer_grace: float = 10.0  # a rank that failed leaves its peers in a collective: how long they may stand still
     cancel_grace: float = 2.0  # with on_disconnect=restart, how long a handler may take to notice a cancellation
     terminate_grace: float = 2.0  # between SIGTERM and SIGKILL

@@ -37,6 +37,11 @@ def reason_of(error: BaseException) -> str:
     return error.reason if isinstance(error, LostRankError) else str(error)
 
 
+def headline(error: BaseException) -> str:
+    """The reason's first line, for clients: what a rank printed and a traceback's frames are the operator's."""
+    return reason_of(error).partition("\n")[0]
+
+
 class RestartRequestedError(WorkerError):
     """The group restarts because a setting asks for it; that is no failure of its ranks."""
 
@@ -50,8 +55,10 @@ class Supervisor:
         limits: Limits,
         lost: Callable[[WorkerError], None],
         overlapping: bool = False,  # requests overlap in a rank, which then names none of them
+        working: Callable[[], bool] = lambda: True,  # whether the ranks hold a request or load
     ) -> None:
         self._handles, self._limits, self._lost, self._overlapping = handles, limits, lost, overlapping
+        self._working = working
         self._clients = [self._client(handle) for handle in handles]
         self.statuses: dict[int, Status] = {}
         self.progress_at = time.monotonic()  # when a rank last counted a step within a request or a load
@@ -59,7 +66,7 @@ class Supervisor:
             handle.exited.add_done_callback(partial(self._on_exit, handle))
 
     def _client(self, handle: RankHandle) -> ControlClient:
-        return ControlClient(str(handle.control_address), timeout=self._limits.silence)
+        return ControlClient(str(handle.control_address), timeout=min(self._limits.silence, self._limits.idle_silence))
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -78,6 +85,14 @@ class Supervisor:
         if len({status.phase for status in statuses}) == 1:
             return min(statuses, key=lambda status: status.percent)
         return min(statuses, key=lambda status: status.steps, default=None)
+
+    def load_phases(self) -> dict[str, float]:
+        """The seconds of each phase of the load that is over, by the rank that took longest."""
+        longest: dict[str, float] = {}
+        for status in self.statuses.values():
+            for phase, seconds in status.phases.items():
+                longest[phase] = max(seconds, longest.get(phase, 0.0))
+        return longest
 
     async def cancel(self, request_id: str) -> bool:
         """Ask all ranks to stop that request; whether all of them were working on it.
@@ -130,14 +145,19 @@ class Supervisor:
                 garbled = garbled + 1 if isinstance(error.__cause__, ProtocolError | ValueError) else 0
                 if garbled == TOLERATED_GARBAGE:
                     self._lost(LostRankError(f"{handle.name} answers garbage on its control socket: {error}", handle))
-                elif handle.started.is_set() and time.monotonic() - heard_at >= self._limits.silence:
-                    reason = f"{handle.name} has not answered its control socket for {self._limits.silence:g} s"
+                elif handle.started.is_set() and time.monotonic() - heard_at >= self._patience(handle):
+                    reason = f"{handle.name} has not answered its control socket for {self._patience(handle):g} s"
                     self._lost(LostRankError(reason, handle))
                 await asyncio.sleep(min(0.1, self._limits.ping_interval))  # it may only now be making its socket
                 continue
             heard_at, garbled = time.monotonic(), 0
             self._note(handle.rank, status)
             await asyncio.sleep(self._limits.ping_interval)
+
+    def _patience(self, handle: RankHandle) -> float:
+        """A rank that has nothing to do has no reason to be silent."""
+        ready = (status := self.statuses.get(handle.rank)) is not None and status.phase == "ready"
+        return self._limits.idle_silence if ready and not self._working() else self._limits.silence
 
     def _note(self, rank: int, status: Status) -> None:
         before = self.statuses.get(rank)
