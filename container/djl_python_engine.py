@@ -20,7 +20,7 @@ from bloomery.processes import control
 from bloomery.protocol import private
 from djl_python.async_worker import AsyncWorker
 from djl_python.connection import Address, accept, listening
-from djl_python.service_loader import ModelService
+from djl_python.service_loader import BUILT_IN, ModelService
 from djl_python.worker import Worker
 
 logger = logging.getLogger("djl_python_engine")
@@ -83,7 +83,8 @@ def handler_properties(options: argparse.Namespace) -> dict[str, Any]:
 def serve(options: argparse.Namespace) -> None:
     """Announce the socket, take the connection, answer until it closes."""
     entry_point = options.entry_point or options.recommended_entry_point or "model.py"
-    service = ModelService(options.model_dir, entry_point)
+    built_in = "djl_python.deepspeed" if options.tensor_parallel_degree else BUILT_IN
+    service = ModelService(options.model_dir, entry_point, options.recommended_entry_point, built_in)
     properties = handler_properties(options)
     with listening(address(options)) as listener:
         name = listener.getsockname()

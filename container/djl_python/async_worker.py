@@ -117,9 +117,11 @@ class AsyncWorker:
     async def _invoke(self, inputs: Input, initialising: bool) -> Output:
         """Call the handler and send what its generator makes; what is returned ends the answer."""
         function = self._service.function(inputs.function_name)
+        inputs.properties.update(self._service.formatters)
         seed(inputs)
         if initialising:
             rank.current.report("loading model")
+            Output.adopt_compat(inputs.get_property("compat"))
         result = function(inputs)
         if inspect.isawaitable(result):
             result = await result

@@ -17,6 +17,7 @@ from djl_python.pair_list import PairList
 
 _BATCH_KEY = re.compile(r"batch_(\d+)\.(.*)", re.DOTALL)
 _ZIP_MAGIC = b"PK"  # an .npz file
+_NPY_MAGIC = b"\x93NUMPY"
 
 
 def _as_bytearray(data: Any) -> bytearray:
@@ -135,10 +136,12 @@ class Input:
         return None if data is None else needed("PIL.Image", "get_as_image").open(io.BytesIO(data))
 
     def get_as_numpy(self, key: str | None = None) -> list[Any] | None:
-        """The part as a list of arrays; NDList, or npz when it begins with the zip magic."""
+        """The part as a list of arrays: NDList, or .npz or .npy when it begins with their magic."""
         data = self.get_as_bytes(key)
         if data is None:
             return None
+        if data.startswith(_NPY_MAGIC):
+            return [needed("numpy", "get_as_numpy").load(io.BytesIO(data), allow_pickle=False)]
         return self.get_as_npz(key) if data.startswith(_ZIP_MAGIC) else from_nd_list(data)
 
     def get_as_npz(self, key: str | None = None) -> list[Any] | None:

@@ -27,8 +27,9 @@ from djl_python.pair_list import PairList
 logger = logging.getLogger("djl_python.outputs")
 
 # The message of every failed prediction, since 0.19. DJLServing changed it between 0.30 and 0.33; clients that
-# compare it exist, so it is frozen here.
+# compare it exist, so it is frozen here unless option.compat asks for the newer one.
 FAILURE_MESSAGE = "prediction failure"
+NEWER_FAILURE_MESSAGE = "invoke handler failure"
 
 
 def default_stream_formatter(item: Any) -> str:
@@ -42,6 +43,7 @@ class Output:
     # The peer's string width, which the worker learns from its first frame. ``binary_encode`` is static by contract,
     # and a worker process has exactly one connection.
     dialect: ClassVar[Dialect] = Dialect.INT32
+    failure_message: ClassVar[str] = FAILURE_MESSAGE
 
     def __init__(self, code: int = 200, message: str = "OK") -> None:
         self.code = code
@@ -75,8 +77,14 @@ class Output:
         """The property of that name in any case, None when there is none."""
         return next((value for name, value in self.properties.items() if name.lower() == key.lower()), None)
 
-    def error(self, error: object, code: int = 424, message: str = FAILURE_MESSAGE) -> Self:
+    @classmethod
+    def adopt_compat(cls, compat: object) -> None:
+        """Word failures as the version of DJLServing did that ``option.compat`` names."""
+        cls.failure_message = NEWER_FAILURE_MESSAGE if compat == "0.36" else FAILURE_MESSAGE
+
+    def error(self, error: object, code: int = 424, message: str | None = None) -> Self:
         """Make this the answer of a failed request; what had been added before is dropped."""
+        message = self.failure_message if message is None else message
         self.code, self.message = code, message
         self.content, self.stream_content = PairList(), None
         self.add_property("content-type", "application/json")

@@ -49,9 +49,11 @@ class Worker:
         initialising = self._service.initialises(inputs)
         try:
             function = self._service.function(inputs.function_name)
+            inputs.properties.update(self._service.formatters)
             seed(inputs)
             if initialising:
                 rank.current.report("loading model")
+                Output.adopt_compat(inputs.get_property("compat"))
             answer = _Answer(checked(function(inputs)), self._sends_body)
         except EXITS:
             raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,96 @@ def test_explain_prints_every_setting_with_its_source_and_no_secret(tmp_path: Pa
     assert rows["option.hf_token"][0] == "***"
     assert rows["inference_address"] == ["http://127.0.0.1:8080", "default"]
     assert "hush" not in done.stdout + done.stderr
+
+
+def test_explain_says_what_each_value_overrode_and_hides_secrets_there_too(tmp_path: Path) -> None:
+    directory = model_directory(tmp_path / "m", "", "job_queue_size=5\noption.hf_token=one\n")
+    (tmp_path / "config.properties").write_text("job_queue_size=7\n")
+    environment = {"SERVING_JOB_QUEUE_SIZE": "6", "OPTION_HF_TOKEN": "hush-hush"}
+    arguments = ["explain", directory, "-o", "job_queue_size=5", "-f", "config.properties"]
+    done = run(*arguments, cwd=tmp_path, **environment)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    at = lines.index("job_queue_size 5 command line -o job_queue_size")
+    assert lines[at + 1 : at + 3] == [
+        "overrides 6 from environment SERVING_JOB_QUEUE_SIZE",
+        f"overrides 7 from config.properties line 1 of {tmp_path}",
+    ]
+    assert "overrides *** from environment OPTION_HF_TOKEN" in lines
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_explain_as_json(tmp_path: Path) -> None:
+    directory = model_directory(tmp_path / "m", "", "job_queue_sise=5\noption.predict_timeout=90\n")
+    environment = {"OPTION_PREDICT_TIMEOUT": "30"}
+    document = json.loads(run("explain", directory, "--json", cwd=tmp_path, **environment).stdout)
+    (row,) = [row for row in document["settings"] if row["key"] == "option.predict_timeout"]
+    assert row == {
+        "scope": "m",
+        "key": "option.predict_timeout",
+        "value": "90",
+        "source": f"serving.properties line 2 of {directory}",
+        "overrode": [{"value": "30", "source": "environment OPTION_PREDICT_TIMEOUT"}],
+    }
+    assert "did you mean job_queue_size?" in document["warnings"][0]
+    assert "InvokeEndpoint" in document["notes"][0]
+
+
+@pytest.mark.parametrize("command", ["explain", "serve"])
+def test_strict_makes_warnings_fatal(tmp_path: Path, command: str) -> None:
+    directory = model_directory(tmp_path / "m", "", "job_queue_sise=5\n")
+    done = run(command, directory, "--strict", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--strict: serving.properties line 1" in done.stderr
+
+
+def test_strict_lets_remarks_pass(tmp_path: Path) -> None:
+    directory = model_directory(tmp_path / "m", "", "option.predict_timeout=90\n")
+    done = run("explain", directory, "--strict", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "note: serving.properties line 1" in done.stderr
+
+
+def test_djlservings_start_command_names_models_and_store(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        model_directory(tmp_path / "store" / name, "")
+    scopes = {
+        row["scope"]
+        for row in json.loads(run("explain", "-s", "store", "-m", "x=a", "--json", cwd=tmp_path).stdout)["settings"]
+    }
+    assert scopes == {"server", "x"}
+
+
+def test_explain_leaves_nothing_of_an_archive_behind(tmp_path: Path) -> None:
+    model_directory(tmp_path / "m", "", "job_queue_size=5\n")
+    with tarfile.open(tmp_path / "m.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "m", ".")
+    (tmp_path / "tmp").mkdir()
+    done = run("explain", "m.tar.gz", cwd=tmp_path, TMPDIR=str(tmp_path / "tmp"))
+    assert "serving.properties line 1 of" in done.stdout
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_an_archive_is_served_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as archive:
+        archive.add(LABORATORY, "laboratory")
+    server = start(tmp_path / "packed.tar.gz")
+    try:
+        server.wait_ready()
+        assert "ready: model packed on" in server.out.read_text()
+        assert server.stop() == 0
+        assert server.leftovers == []
+    finally:
+        finish(server)
+
+
+def test_a_server_may_start_without_a_model(tmp_path: Path) -> None:
+    server = start("-o", "load_models=NONE")
+    try:
+        assert server.ping().status == 200
+        assert "no model yet" in server.out.read_text()
+        assert server.stop() == 0
+    finally:
+        finish(server)
 
 
 def test_explain_passes_warnings_on(tmp_path: Path) -> None:

@@ -70,6 +70,10 @@ def test_what_cannot_be_read_is_refused_with_its_line(text: str, line: str) -> N
         values(text)
 
 
+def test_white_space_at_a_values_end_stays_where_a_backslash_protects_it() -> None:
+    assert values("a=x \nb=x\\  \nc=\\ ") == {"a": "x", "b": "x ", "c": " "}
+
+
 def test_a_file_in_another_encoding_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "serving.properties").write_bytes("a=é".encode("latin-1"))
     with pytest.raises(ConfigurationError, match="UTF-8"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bloomery.errors import ConfigurationError
+from bloomery.settings.archive import Unpacked
 from bloomery.settings.source import Home, Source, find, name_of
 
 
@@ -26,7 +27,7 @@ def checkpoint(path: Path) -> Path:
 
 
 def only(argument: str | Path | None, home: Home) -> Source:
-    (found,) = find(None if argument is None else str(argument), home)
+    (found,) = find(None if argument is None else str(argument), home, Unpacked())
     return found
 
 
@@ -69,7 +70,7 @@ def test_a_directory_of_models_is_one_model_each(tmp_path: Path, home: Home) -> 
     (store / "code" / "model.py").touch()
     checkpoint(store / "opt")
     (store / "lost+found").mkdir()
-    code, opt = find(str(store), home)
+    code, opt = find(str(store), home, Unpacked())
     assert (code.name, code.model_dir) == ("code", store / "code")
     assert opt.given["option.model_id"].text == str(store / "opt")
 
@@ -81,7 +82,7 @@ def test_the_clones_own_code_is_the_default(home: Home) -> None:
 @pytest.mark.parametrize("argument", ["./missing", "/no/such/dir", "missing", "a/b/c"])
 def test_a_path_that_is_not_there_is_refused(home: Home, argument: str) -> None:
     with pytest.raises(ConfigurationError, match="no such directory"):
-        find(argument, home)
+        find(argument, home, Unpacked())
 
 
 def test_what_looks_like_a_hub_id_below_a_directory_at_hand_is_a_missing_path(
@@ -90,27 +91,27 @@ def test_what_looks_like_a_hub_id_below_a_directory_at_hand_is_a_missing_path(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     with pytest.raises(ConfigurationError, match="no such directory"):
-        find("models/mistyped", home)
+        find("models/mistyped", home, Unpacked())
 
 
 def test_an_empty_directory_is_refused_with_what_it_holds(tmp_path: Path, home: Home) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "readme.txt").touch()
     with pytest.raises(ConfigurationError, match=r"it holds readme\.txt"):
-        find(str(tmp_path / "empty"), home)
+        find(str(tmp_path / "empty"), home, Unpacked())
 
 
 def test_a_configuration_without_weights_is_refused(tmp_path: Path, home: Home) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").touch()
     with pytest.raises(ConfigurationError, match="no weights"):
-        find(str(tmp_path / "half"), home)
+        find(str(tmp_path / "half"), home, Unpacked())
 
 
 def test_a_file_is_refused(tmp_path: Path, home: Home) -> None:
-    (tmp_path / "model.tar.gz").touch()
+    (tmp_path / "model.onnx").touch()
     with pytest.raises(ConfigurationError, match="is a file"):
-        find(str(tmp_path / "model.tar.gz"), home)
+        find(str(tmp_path / "model.onnx"), home, Unpacked())
 
 
 @pytest.mark.parametrize(

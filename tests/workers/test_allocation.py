@@ -1,46 +1,66 @@
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from bloomery.errors import ConfigurationError
+from bloomery.settings.model import DeviceSet, ModelSettings
 from bloomery.workers.allocation import Allocator
 
 
+def model(*placements: DeviceSet, name: str = "m", version: str | None = None) -> ModelSettings:
+    return ModelSettings(name, Path(), version=version, placements=placements)
+
+
 def test_threads_are_the_cores_shared_by_all_announced_ranks():
-    allocator = Allocator(devices=(), cores=8)
+    allocator = Allocator(cores=8)
     allocator.announce(2)
     allocator.announce(1)
 
-    assert allocator.take(2, "m").threads == 2
+    assert allocator.take(model()).threads == 2
 
 
 def test_a_rank_always_gets_a_thread():
-    allocator = Allocator(devices=(), cores=2)
+    allocator = Allocator(cores=2)
     allocator.announce(5)
 
-    assert allocator.take(1, "m").threads == 1
+    assert allocator.take(model()).threads == 1
 
 
 def test_without_devices_nothing_is_handed_out():
-    assert Allocator(devices=(), cores=2).take(4, "m").devices == ()
+    assert Allocator(cores=2).take(model()).devices == ()
 
 
-def test_groups_get_devices_of_their_own_while_there_are_enough():
-    allocator = Allocator(devices=("0", "1", "2", "3"), cores=4)
+def test_each_group_gets_a_placement_of_its_own_while_there_are_enough():
+    allocator, settings = Allocator(cores=4), model(("0", "1"), ("2", "3"))
 
-    assert allocator.take(2, "a").devices == ("0", "1")
-    assert allocator.take(2, "b").devices == ("2", "3")
+    assert [allocator.take(settings).devices for _ in range(3)] == [("0", "1"), ("2", "3"), ("0", "1")]
 
 
-def test_devices_that_came_back_are_handed_out_again():
-    allocator = Allocator(devices=("0", "1"), cores=4)
-    first = allocator.take(1, "a")
-    allocator.take(1, "b")
+def test_a_model_on_gpu_and_cpu_starts_its_groups_on_both():
+    allocator, settings = Allocator(cores=4), model(("0",), (), ())
+
+    assert [allocator.take(settings).devices for _ in range(3)] == [("0",), (), ()]
+
+
+def test_a_placement_that_came_back_is_handed_out_again():
+    allocator, settings = Allocator(cores=4), model(("0",), ("1",), ("2",))
+    first, second = allocator.take(settings), allocator.take(settings)
+    allocator.take(settings)
+    allocator.give_back(second)
     allocator.give_back(first)
+    allocator.take(settings)
 
-    assert allocator.take(1, "a").devices == ("0",)
+    assert allocator.take(settings).devices == ("1",)
 
 
-def test_a_degree_above_the_number_of_devices_is_refused_with_both_numbers():
-    with pytest.raises(ConfigurationError, match=r"'m' wants tensor_parallel_degree=4.* 2 device\(s\) \(0, 1\)"):
-        Allocator(devices=("0", "1"), cores=4).take(4, "m")
+def test_of_several_equal_placements_the_one_with_the_fewest_strangers_is_taken():
+    allocator = Allocator(cores=4)
+    allocator.take(model(("0",), name="other"))
+
+    assert allocator.take(model(("0",), ("1",))).devices == ("1",)
+
+
+def test_versions_of_a_model_count_their_own_groups():
+    allocator = Allocator(cores=4)
+    allocator.take(model(("0",), (), version="1"))
+
+    assert allocator.take(model((), ("0",), version="2")).devices == ()

@@ -100,9 +100,15 @@ async def test_shared_memory_that_killed_ranks_leave_is_removed(start_model):
 
 
 def test_a_group_sees_its_own_devices_only(tmp_path, port):
-    specs = rank_specs(settings(tmp_path, ranks=2), 0, tmp_path, port, Allocation(("2", "3"), 1))
+    specs = rank_specs(settings(tmp_path, ranks=2), 0, tmp_path, port, Allocation(("2", "3"), 1, ("m", None, 0)))
 
     assert {spec.env["CUDA_VISIBLE_DEVICES"] for spec in specs} == {"2,3"}
+
+
+def test_a_group_on_the_cpu_sees_no_device(tmp_path, port):
+    (spec,) = rank_specs(settings(tmp_path), 0, tmp_path, port, Allocation((), 1, ("m", None, 0)))
+
+    assert spec.env["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_the_models_own_environment_has_the_last_word(tmp_path, port):

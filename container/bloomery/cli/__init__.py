@@ -37,6 +37,22 @@ Options = Annotated[
 ]
 
 
+Host = Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one.  [default: 8080]")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", "-m", metavar="[NAME=]URL", help="Models to load, by name if you like; repeatable."),
+]
+Store = Annotated[
+    str | None, typer.Option("--model-store", "-s", metavar="DIR", help="Directory whose models are loaded.")
+]
+Config = Annotated[
+    str | None,
+    typer.Option("--config-file", "-f", metavar="FILE", help="DJLServing's config.properties."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Settings that do nothing, or contradict others, are errors.")]
+
+
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
     """Options of the program itself."""
@@ -50,26 +66,38 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def serve(
     source: Source = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one.  [default: 8080]")] = None,
+    host: Host = None,
+    port: Port = None,
     option: Options = None,
+    models: Models = None,
+    model_store: Store = None,
+    config_file: Config = None,
+    strict: Strict = False,
 ) -> None:
-    """Serve a model over HTTP until SIGTERM or Ctrl-C."""
+    """Serve models over HTTP until SIGTERM or Ctrl-C."""
     from bloomery.cli import serving
+    from bloomery.cli.reading import Wanted
 
-    raise typer.Exit(serving.serve(source, host, port, option or []))
+    wanted = Wanted(source, option or [], models or [], model_store, config_file, strict, host, port)
+    raise typer.Exit(serving.serve(wanted))
 
 
 @app.command()
-def explain(source: Source = None, option: Options = None) -> None:
-    """Print every setting, its value and where it comes from; secrets as ***."""
+def explain(
+    source: Source = None,
+    option: Options = None,
+    models: Models = None,
+    model_store: Store = None,
+    config_file: Config = None,
+    strict: Strict = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print every setting, its value, its source and what it overrode; secrets as ***."""
     from bloomery.cli import explaining
-    from bloomery.settings import load
+    from bloomery.cli.reading import Wanted
 
-    settings = load(source, options=option or [])
-    sys.stdout.write(explaining.table(settings.explained))
-    for notice in settings.notices:
-        print(f"warning: {notice}", file=sys.stderr)
+    wanted = Wanted(source, option or [], models or [], model_store, config_file, strict)
+    raise typer.Exit(explaining.explain(wanted, as_json))
 
 
 def main() -> None:
@@ -77,7 +105,9 @@ def main() -> None:
     try:
         app()
     except BloomeryError as error:
-        print(f"bloomery: {error}", file=sys.stderr)
+        from bloomery.settings.secret import redact
+
+        print(f"bloomery: {redact(str(error))}", file=sys.stderr)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

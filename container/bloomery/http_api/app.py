@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, health, models, response
+from bloomery.http_api import access, health, metrics, models, openai, openapi, response
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
+from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
 from bloomery.settings.server import ServerSettings
+from bloomery.workers.answer import Answer
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,6 +40,15 @@ def build(registry: Registry, settings: ServerSettings) -> web.Application:
         add("*", path, inference.invoke)
     for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
         add("*", path, inference.predict)
+    door = openai.Door(registry, inference.read, inference.submit)
+    add("POST", "/v1/chat/completions", door.chat)
+    add("POST", "/v1/completions", door.completions)
+    add("GET", "/v1/models", door.models)
+    add("GET", "/v1/models/{model:.+}", door.model)
+    for path in ("/metrics", "/server/metrics"):
+        add("GET", path, metrics.exposition(registry))
+    for path in ("/openapi.json", "/api-description"):
+        add("GET", path, openapi.description())
     add("GET", "/models", models.listing(registry))
     for path in ("/models/{model}", "/models/{model}/{version}"):
         add("GET", path, models.description(registry))
@@ -50,26 +61,30 @@ class _Inference:
 
     async def invoke(self, http: web.Request) -> web.StreamResponse:
         """The model that the request names, or the only one."""
-        question = await self._read(http)
+        question = await self.read(http)
         name = model_name(http, question.content, question.properties)
-        return await self._submit(http, name, None, question)
+        return await self.submit(http, self._registry.get(name), question)
 
     async def predict(self, http: web.Request) -> web.StreamResponse:
         """The model in the path."""
         name, version = http.match_info["model"], http.match_info.get("version")
         self._registry.get(name, version)  # unknown models are refused before the body is read
-        return await self._submit(http, name, version, await self._read(http))
+        question = await self.read(http)
+        return await self.submit(http, self._registry.get(name, version), question)
 
-    async def _read(self, http: web.Request) -> Request:
+    async def read(self, http: web.Request) -> Request:
+        """The request as the worker protocol has it."""
         return await read(http, http[REQUEST_ID], self._settings.max_request_size)
 
-    async def _submit(
-        self, http: web.Request, name: str | None, version: str | None, question: Request
+    async def submit(
+        self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it
     ) -> web.StreamResponse:
-        model = self._registry.get(name, version)
-        # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
-        async with model.submit(question) as answer:
-            return await response.send(http, answer, model.settings.stream_idle_timeout)
+        """Have ``model`` answer, ``change`` the answer, and send it."""
+        with model.metrics.request() as counted:
+            # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
+            async with model.submit(question) as answer:
+                answer = counted.watch(change(answer))
+                return await response.send(http, answer, model.settings.stream_idle_timeout)
 
 
 @web.middleware

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import random
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -13,6 +13,7 @@ from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
 from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request
 
+_random = random.Random()  # seeded by the operating system once; uuid4() asks it for every request
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # Properties by which server and worker understand each other: a client that sends such a header would be believed.
 _RESERVED = frozenset(
@@ -34,7 +35,10 @@ _DECODED = frozenset(("gzip", "deflate", "br", "zstd"))
 def identify(request: web.Request) -> str:
     """The client's x-request-id when it is short and printable, else a new one."""
     stated = request.headers.get("x-request-id", "")
-    return stated if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable() else str(uuid.uuid4())
+    if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable():
+        return stated
+    digits = f"{_random.getrandbits(128):032x}"  # written as a UUID of version 4
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 async def read(request: web.Request, identifier: str, limit: int) -> Request:

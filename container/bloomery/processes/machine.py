@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -32,8 +33,9 @@ def devices(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     return tuple(str(index) for index in range(_listed_gpus(environ.get("PATH"))))
 
 
+@functools.cache
 def _listed_gpus(path: str | None) -> int:
-    """How many the driver lists: it numbers those of a container from 0, whatever their device files are called."""
+    """How many the driver lists (asked once): it numbers those of a container from 0, whatever they are called."""
     command = shutil.which("nvidia-smi", path=path)
     if command is None:  # a small container may have the devices without the tool
         return sum(path.name[6:].isdecimal() for path in Path("/dev").glob("nvidia*"))

@@ -28,6 +28,19 @@ class Explained:
     overrode: tuple[Overridden, ...] = ()
 
 
+def shown(value: object) -> str:
+    """A value as one would write it into a file; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ",".join(f"{name}={text}" for name, text in value.items())
+    return str(value)
+
+
 def overridden(key: str, found: Found | None) -> tuple[Overridden, ...]:
     """The weaker words of ``found`` that differ from its own; secrets as ***."""
     if found is None:

@@ -116,6 +116,11 @@ def file(text: str) -> Path:
     raise ValueError("the path of a file that exists")
 
 
+def directory(text: str) -> Path:
+    """A directory; whether it is there is asked when it is needed."""
+    return Path(word(text)).expanduser().absolute()
+
+
 def status(text: str) -> int:
     """An HTTP status that says something went wrong."""
     if text.strip().isdecimal() and 400 <= int(text) <= 599:

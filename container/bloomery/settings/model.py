@@ -8,6 +8,7 @@ from typing import Literal
 
 EngineName = Literal["DeepSpeed", "MPI", "Python"]
 DispatchKind = Literal["all_ranks", "leader", "rolling"]
+DeviceSet = tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; empty: the CPU
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class ModelSettings:
     tensor_parallel_degree: int = 1
     min_workers: int = 1  # groups started; a group of DeepSpeed/MPI has tensor_parallel_degree processes, else one
     max_workers: int = 1
+    load_on_devices: str = "*"
+    placements: tuple[DeviceSet, ...] = ()  # of each group that is started; empty: as the machine shows them
     job_queue_size: int = 1000
     batch_size: int = 1
     max_batch_delay: float = 0.1
@@ -38,6 +41,8 @@ class ModelSettings:
     async_mode: bool = False  # requests overlap on rank 0 (dispatch "leader")
     on_disconnect: Literal["finish", "restart"] = "finish"  # for handlers that know no cancel
     python_executable: str | None = None
+    requirements_failure: Literal["fail", "continue"] = "fail"  # of the model directory's requirements.txt
+    packages: Path | None = None  # the directory that these were installed into; the ranks search it first
     environment: dict[str, str] = field(default_factory=dict)  # option.env, for the ranks
     properties: dict[str, str] = field(default_factory=dict)  # what the initialise call receives, "option." stripped
 

@@ -9,7 +9,7 @@ from typing import Any
 from bloomery.errors import ConfigurationError
 from bloomery.settings import table
 from bloomery.settings.address import Address, read_port
-from bloomery.settings.explained import Explained, overridden
+from bloomery.settings.explained import Explained, overridden, shown
 from bloomery.settings.layers import Layer, merged
 from bloomery.settings.server import ServerSettings
 from bloomery.settings.server_table import KEYSTORES, SERVER
@@ -42,7 +42,7 @@ def read(
         origin = each.origin if each else "default"
         if row.key == "inference_address" and origins:
             origin = "; ".join([*([stated.origin] if stated else []), *origins])
-        rows.append(Explained("server", row.key, str(getattr(server, row.field)), origin, overridden(row.key, each)))
+        rows.append(Explained("server", row.key, shown(getattr(server, row.field)), origin, overridden(row.key, each)))
     return server, rows
 
 

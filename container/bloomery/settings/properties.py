@@ -38,7 +38,14 @@ def parse(text: str, where: str = "properties") -> Iterator[tuple[int, str, str]
         if match is None or not match[1]:
             raise ConfigurationError(f"{where} line {number}: {line!r} has no key; write key=value")
         # Java keeps white space at the end of a value; nobody means it (an editor's leftover breaks "true ").
-        yield number, _unescape(match[1], where, number), _unescape(match[2].rstrip(" \t\f"), where, number)
+        yield number, _unescape(match[1], where, number), _unescape(_trimmed(match[2]), where, number)
+
+
+def _trimmed(value: str) -> str:
+    """``value`` without white space at its end, unless a backslash protects it."""
+    kept = value.rstrip(" \t\f")
+    protected = (len(kept) - len(kept.rstrip("\\"))) % 2 == 1
+    return value[: len(kept) + 1] if protected else kept
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

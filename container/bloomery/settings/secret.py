@@ -13,6 +13,13 @@ _NAMES = re.compile(
     r"|(api|access|private|account)_?key(_id)?$|secret|password",
     re.IGNORECASE,
 )
+# Of presigned URLs (S3's two kinds, Azure's, and what others call a token), with or without the question mark encoded.
+_SIGNATURE = re.compile(
+    r"((?:[?&;]|%3F|%26)(?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig"
+    r"|(?:[a-z]+[-_])?token|api[-_]?key|password|secret)(?:=|%3D))(?:(?!%26)[^&;\s\"'#])+",
+    re.IGNORECASE,
+)
+_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/?#\"']+@", re.IGNORECASE)
 
 
 class Secret(str):
@@ -34,6 +41,28 @@ class Secret(str):
         return "".join(self)
 
 
+class SecretUrl(Secret):
+    """A text with a URL that lets its holder in: it prints without what does."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return redact(self.reveal())
+
+    def __repr__(self) -> str:
+        return repr(redact(self.reveal()))
+
+    def __format__(self, specification: str) -> str:
+        return format(redact(self.reveal()), specification)
+
+
 def guard(name: str, value: str) -> str:
-    """``value``, made a Secret when ``name`` says that it is one."""
-    return Secret(value) if _NAMES.search(name) else value
+    """``value``, made a Secret when ``name`` says that it is one, or its own form does."""
+    if _NAMES.search(name):
+        return Secret(value)
+    return SecretUrl(value) if redact(value) != value else value
+
+
+def redact(text: str) -> str:
+    """``text`` with *** for users, passwords and signatures in its URLs."""
+    return _SIGNATURE.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", text))

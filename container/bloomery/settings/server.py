@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloomery.settings.address import DEFAULT, Address
+from bloomery.settings.archive import Limits
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class ServerSettings:
     max_request_size: int = 64 * 2**20
     shutdown_grace: float = 25.0  # SageMaker sends SIGKILL 30 s after SIGTERM
     allow_model_urls: bool = False  # whether POST /models may load from beyond this machine's own directories
+    model_store: Path | None = None
+    load_models: str | None = None  # ALL, NONE, or [name:version:engine:devices]=url with commas between them
+    wait_model_loading: bool = True  # a model that cannot be loaded at start ends the process
+    max_archive_size: int = Limits.size  # of all files in it
+    max_archive_entries: int = Limits.entries
     multi_model: bool = False  # SageMaker's multi-model mode: it adds and removes models over the inference address
     model_url_pattern: str | None = None  # a model that is not loaded may be loaded by a request's model_url
     allow_multi_status: bool = False  # /ping answers 207 where some models are ready and some are not

@@ -28,6 +28,11 @@ SERVER = (
         "shutdown_grace", kinds.seconds, "seconds that requests in flight get after SIGTERM (SageMaker kills after 30)"
     ),
     _row("allow_model_urls", kinds.boolean, "whether POST /models may load a model from a URL"),
+    _row("model_store", kinds.directory, "the directory of the models that are served when none is named"),
+    _row("load_models", kinds.word, "ALL of the model store, NONE, or [name:version:engine:devices]=url,…"),
+    _row("wait_model_loading", kinds.boolean, "whether a model that cannot be loaded at start ends the process"),
+    _row("max_archive_size", kinds.whole(), "bytes that an archive of a model may unpack to"),
+    _row("max_archive_entries", kinds.whole(), "files, directories and links that an archive of a model may have"),
     Setting(
         "multi_model",
         "multi_model",
@@ -61,7 +66,7 @@ SERVER_KEYS = tuple(setting.key for setting in SERVER)
 KEYSTORES = ("keystore", "keystore_pass", "keystore_type")
 
 # DJLServing's own keys that change nothing here, with what is so instead.
-_WITHOUT_EFFECT = {
+KEYS_WITHOUT_EFFECT = {
     "number_of_netty_threads": "there is no Netty; one event loop serves all connections",
     "netty_client_threads": "there is no Netty; one event loop serves all connections",
     "use_native_io": "there is no Netty",
@@ -89,4 +94,4 @@ _WITHOUT_EFFECT_PREFIXES = {
 def without_effect(key: str) -> str:
     """Why a key of config.properties changes nothing here; "" when there is no such key."""
     by_prefix = (reason for prefix, reason in _WITHOUT_EFFECT_PREFIXES.items() if key.startswith(prefix))
-    return _WITHOUT_EFFECT.get(key) or next(by_prefix, "")
+    return KEYS_WITHOUT_EFFECT.get(key) or next(by_prefix, "")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bloomery.errors import ConfigurationError
+from bloomery.settings import archive
+from bloomery.settings.archive import Unpacked
 from bloomery.settings.layers import Found
 
 PROPERTIES = "serving.properties"
@@ -21,6 +23,7 @@ class Source:
 
     model_dir: Path
     name: str | None = None
+    version: str | None = None
     given: dict[str, Found] = field(default_factory=dict)  # settings that the argument itself implies
     is_default: bool = False  # the product's own model directory, without a checkpoint of the user's
 
@@ -49,16 +52,19 @@ class Home:
         return path if path and path.is_file() else None
 
 
-def find(argument: str | None, home: Home) -> list[Source]:
-    """The models that ``argument`` names."""
+def find(argument: str | None, home: Home, unpacked: Unpacked) -> list[Source]:
+    """The models that ``argument`` names; archives among them are put into ``unpacked``."""
     if argument is None:
         return [Source(home.model_dir, is_default=True)]
     path = Path(argument).expanduser()
     if path.is_dir():
-        return _in_directory(path.resolve(), argument, home)
+        return _in_directory(path.resolve(), argument, home, unpacked)
+    if archive.is_archive(path):
+        return [_archived(path.resolve(), home, unpacked)]
     if path.exists():
         raise ConfigurationError(
-            f"{argument} is a file; name the directory that holds serving.properties, model.py or config.json"
+            f"{argument} is a file; name the directory that holds serving.properties, model.py or config.json, or an "
+            f"archive of it ({', '.join(archive.SUFFIXES)})"
         )
     if _URI.fullmatch(argument) or (_HUB_ID.fullmatch(argument) and not Path(argument).parent.exists()):
         return [_checkpoint(argument, argument, home)]
@@ -72,21 +78,17 @@ def _checkpoint(where: str, argument: str, home: Home) -> Source:
     return Source(home.model_dir, given={"option.model_id": Found(where, f"argument {argument}")})
 
 
-def _in_directory(path: Path, argument: str, home: Home) -> list[Source]:
+def _in_directory(path: Path, argument: str, home: Home, unpacked: Unpacked) -> list[Source]:
     if path == home.model_dir.resolve():
         return [Source(path, is_default=True)]
     if is_model_dir(path):
         return [Source(path, path.name)]
     if is_checkpoint(path):
         return [_checkpoint(str(path), argument, home)]
-    # As DJLServing's model store: a directory that holds only directories serves each of them. SageMaker unpacks an
-    # archive with one directory in it ("code", or the model's name) in just this way.
-    inside = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    models = [
-        source for child in inside if is_model_dir(child) or is_checkpoint(child) for source in _child(child, home)
-    ]
-    if models:
-        return models
+    # As DJLServing's model store: a directory that holds only directories and archives serves each of them. SageMaker
+    # unpacks an archive with one directory in it ("code", or the model's name) in just this way.
+    if children := _children(path):
+        return [_child(child, home, unpacked) for child in children]
     if (path / "config.json").is_file():
         raise ConfigurationError(
             f"{argument} has a config.json but no weights beside it ({', '.join(_WEIGHTS[:3])}); "
@@ -99,15 +101,43 @@ def _in_directory(path: Path, argument: str, home: Home) -> list[Source]:
     )
 
 
-def _child(path: Path, home: Home) -> list[Source]:
+def holds_models(path: Path) -> bool:
+    """Whether there is anything to serve in the directory ``path``."""
+    return is_model_dir(path) or is_checkpoint(path) or bool(_children(path))
+
+
+def _children(path: Path) -> list[Path]:
+    inside = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+    return [child for child in inside if is_model_dir(child) or is_checkpoint(child) or archive.is_archive(child)]
+
+
+def _child(path: Path, home: Home, unpacked: Unpacked) -> Source:
+    if archive.is_archive(path):
+        return _archived(path, home, unpacked)
     if is_model_dir(path):
-        return [Source(path, path.name)]
-    return [_checkpoint(str(path), str(path), home)]
+        return Source(path, path.name)
+    return _checkpoint(str(path), str(path), home)
+
+
+def _archived(path: Path, home: Home, unpacked: Unpacked) -> Source:
+    """The one model of an archive, at its root or one directory down; the archive gives the name."""
+    root = unpacked.unpack(path)
+    found = [each for each in (root, *_children(root)) if is_model_dir(each) or is_checkpoint(each)]
+    if root in found:
+        found = [root]
+    if len(found) != 1:
+        listing = ", ".join(sorted(child.name for child in root.iterdir())[:8]) or "nothing"
+        what = f"{len(found)} models" if found else "no model"
+        raise ConfigurationError(
+            f"{path} holds {what} ({listing}); an archive is one model: serving.properties, model.py or config.json "
+            "with weights lie at its root or in its only directory"
+        )
+    return replace(_child(found[0], home, unpacked), name=archive.stem(path))
 
 
 def is_model_dir(path: Path) -> bool:
     """Whether ``path`` says how to serve a model."""
-    return any((path / name).is_file() for name in (PROPERTIES, "model.py", f"{path.name}.py"))
+    return path.is_dir() and any((path / name).is_file() for name in (PROPERTIES, "model.py", f"{path.name}.py"))
 
 
 def is_checkpoint(path: Path) -> bool:

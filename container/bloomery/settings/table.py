@@ -58,6 +58,13 @@ MODEL = (
         ("SERVING_MAX_WORKERS", "SAGEMAKER_NUM_MODEL_WORKERS"),
     ),
     Setting(
+        "load_on_devices",
+        "load_on_devices",
+        kinds.word,
+        "devices of the model: *, cpu, or GPUs such as gpu0;gpu1",
+        ("SERVING_LOAD_ON_DEVICES",),
+    ),
+    Setting(
         "job_queue_size",
         "job_queue_size",
         kinds.whole(),
@@ -122,6 +129,12 @@ MODEL = (
         ("PYTHON_EXECUTABLE",),
     ),
     Setting(
+        "option.requirements_failure",
+        "requirements_failure",
+        kinds.choice("fail", "continue"),
+        "what happens when the model directory's requirements.txt cannot be installed",
+    ),
+    Setting(
         "crash_loop_limit",
         "crash_loop_limit",
         kinds.whole(),
@@ -152,6 +165,7 @@ OPTION_VARIABLES = {
     "HF_TASK": "option.task",
     "HF_MODEL_TRUST_REMOTE_CODE": "option.trust_remote_code",
     "HF_MODEL_QUANTIZE": "option.quantize",
+    "MAX_BATCH_PREFILL_TOKENS": "option.max_rolling_batch_prefill_tokens",
 }
 
 # Where a model comes from: with any of these given, the repository's own serving.properties stays unread.
@@ -159,7 +173,6 @@ MODEL_SOURCES = ("option.model_id", "option.s3url")
 
 # DJLServing's own per-model keys that change nothing here; they are accepted with a word about it.
 WITHOUT_EFFECT = (
-    "load_on_devices",
     "max_idle_time",
     "log_request_metric",
     "metrics_aggregation",
@@ -200,12 +213,28 @@ HANDLER_OPTIONS = (
     "rolling_batch",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
+    "chat_template",
+    "allreduce",
+    "answer_format",
+    "compat",
+    "tgi_compat",
+    "load_in_8bit",
+    "load_in_4bit",
+    "enable_lora",
+    "waiting_steps",
+    "allow_pickle",
+    "allow_chat_template",
 )
 
 OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(
     f"option.{name}" for name in HANDLER_OPTIONS
 )
 BARE_KEYS = tuple(setting.key for setting in MODEL if not setting.key.startswith("option."))
+
+
+def of(key: str) -> Setting:
+    """The row of ``key``."""
+    return next(setting for setting in MODEL if setting.key == key)
 
 
 def parse(setting: Setting, found: Found) -> Any:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 
-from bloomery.errors import ConfigurationError
 from bloomery.processes import machine
+from bloomery.settings.model import DeviceSet, ModelSettings
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """What one group received. ``devices`` is empty on a CPU machine."""
+    """What one group received. ``devices`` is empty where it computes on the CPU."""
 
-    devices: tuple[str, ...]
+    devices: DeviceSet
     threads: int  # per rank
+    place: tuple[str, str | None, int] | None = None  # the model, and which of its placements
 
 
 class Allocator:
     """Ranks are announced when models are configured, so that the first group already leaves cores to the last."""
 
-    def __init__(self, devices: Sequence[str] | None = None, cores: int | None = None) -> None:
-        found = machine.devices() if devices is None else devices
-        self._users = dict.fromkeys(found, 0)
+    def __init__(self, cores: int | None = None) -> None:
+        self._groups: Counter[tuple[str, str | None, int]] = Counter()  # of one model, at each of its placements
+        self._users: Counter[str] = Counter()  # groups of any model, on each device
         self._cores = cores or machine.cores()
         self._ranks = 0
 
@@ -30,23 +31,25 @@ class Allocator:
         """So many more ranks will run (fewer, if negative)."""
         self._ranks += ranks
 
-    def take(self, devices: int, model: str) -> Allocation:
-        """The least used ``devices`` of the machine, and a fair share of its cores."""
+    def take(self, model: ModelSettings) -> Allocation:
+        """The placement that fewest of the model's own groups have, then the least used devices; and a fair share of
+        the machine's cores."""
         threads = max(1, self._cores // max(1, self._ranks))
-        if not self._users:
+        if not model.placements:
             return Allocation((), threads)
-        if devices > len(self._users):
-            raise ConfigurationError(
-                f"model {model!r} wants tensor_parallel_degree={devices}, and this machine shows "
-                f"{len(self._users)} device(s) ({', '.join(self._users)}); lower the degree or show more devices "
-                "through CUDA_VISIBLE_DEVICES"
-            )
-        chosen = tuple(sorted(self._users, key=lambda name: self._users[name])[:devices])
-        for name in chosen:
-            self._users[name] += 1
-        return Allocation(chosen, threads)
+
+        def load(index: int) -> tuple[int, int]:
+            devices = model.placements[index]
+            return self._groups[model.name, model.version, index], max((self._users[x] for x in devices), default=0)
+
+        index = min(range(len(model.placements)), key=load)
+        place = (model.name, model.version, index)
+        self._groups[place] += 1
+        self._users.update(model.placements[index])
+        return Allocation(model.placements[index], threads, place)
 
     def give_back(self, allocation: Allocation) -> None:
         """The group that had it is gone."""
-        for name in allocation.devices:
-            self._users[name] -= 1
+        if allocation.place is not None:
+            self._groups[allocation.place] -= 1
+            self._users.subtract(allocation.devices)

@@ -86,6 +86,14 @@ class Supervisor:
             return min(statuses, key=lambda status: status.percent)
         return min(statuses, key=lambda status: status.steps, default=None)
 
+    def load_phases(self) -> dict[str, float]:
+        """The seconds of each phase of the load that is over, by the rank that took longest."""
+        longest: dict[str, float] = {}
+        for status in self.statuses.values():
+            for phase, seconds in status.phases.items():
+                longest[phase] = max(seconds, longest.get(phase, 0.0))
+        return longest
+
     async def cancel(self, request_id: str) -> bool:
         """Ask all ranks to stop that request; whether all of them were working on it.
 
