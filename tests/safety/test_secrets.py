@@ -99,9 +99,8 @@ def test_an_address_with_credentials_is_shown_without_them(source: str) -> None:
         finish(server)
 
 
-@pytest.mark.parametrize(
-    "option", [f"option.api_keyy={KEY}", f"api_key={KEY}", f"hf_token={KEY}", f"option.hf_token {KEY}"]
-)
-def test_a_command_line_that_is_refused_is_not_quoted_with_its_secret(tmp_path: Path, option: str) -> None:
-    printed = bloomery("explain", directory(tmp_path, False), "-o", option)
-    assert f"={KEY}" not in printed.replace("api_keyy=", "")
+@pytest.mark.parametrize("key", ["api_key", "hf_token", "option.env", "db.password"])
+def test_a_command_line_that_is_refused_is_not_quoted_with_its_secret(tmp_path: Path, key: str) -> None:
+    printed = bloomery("explain", directory(tmp_path, False), "-o", f"{key}={KEY}")
+    assert f"-o {key}" in printed
+    assert KEY not in printed
