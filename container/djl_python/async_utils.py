@@ -65,7 +65,8 @@ def _output(
     code: int | None,
 ) -> Output:
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    step: dict[str, Any] = {"data": f"{text}\n", "last": last}  # clients read line by line
+    line = f"{text}\n" if text or not error else ""  # clients read line by line
+    step: dict[str, Any] = {"data": line, "last": last}
     step |= {name: value for name, value in (("error", error), ("code", code)) if value}
     output = Output().add_property("Content-Type", content_type)
     for name, value in (properties or {}).items():

@@ -28,7 +28,7 @@ def test_a_whole_answer_is_the_last_piece_of_itself() -> None:
 
 def test_a_failure_has_its_status() -> None:
     step = step_of(create_non_stream_output("", error="broken", code=429))
-    assert step == {"data": "\n", "last": "True", "error": "broken", "code": "429"}
+    assert step == {"data": "", "last": "True", "error": "broken", "code": "429"}
 
 
 def test_a_piece_says_whether_it_is_the_last() -> None:
@@ -67,9 +67,7 @@ async def test_a_formatter_that_fails_ends_the_stream_with_its_error() -> None:
     def formatter(chunk: str) -> tuple[str, bool]:
         raise ValueError(f"no {chunk}")
 
-    assert await steps("a", "b", formatter=formatter) == [
-        {"data": "\n", "last": "True", "error": "no a", "code": "424"}
-    ]
+    assert await steps("a", "b", formatter=formatter) == [{"data": "", "last": "True", "error": "no a", "code": "424"}]
 
 
 # --- sessions

@@ -65,9 +65,7 @@ def test_every_request_gets_its_text(handler: TestHandler) -> None:
 
 
 def test_a_request_joins_those_that_are_running(handler: TestHandler) -> None:
-    assert ask(handler, {"inputs": "abc"}) == [
-        {"data": "a", "last": "False", "step_token_num": "1", "request_id": "0"}
-    ]
+    assert ask(handler, {"inputs": "abc"}) == [{"data": "a", "last": "False", "step_token_num": "1", "request_id": "0"}]
     first, second = ask(handler, b"", {"inputs": "x"})
     assert (first["data"], first["last"], first["request_id"]) == ("b", "False", "0")
     assert (second["data"], second["last"], second["request_id"]) == ("x", "True", "1")
