@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, adapters, cors, health, management, response
+from bloomery.http_api import access, adapters, cors, health, kserve, management, polling, response, workflows
+from bloomery.http_api.management import Management
+from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Door, Permission
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
@@ -38,23 +40,30 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
     add("*", "/ping", health.ping(registry))
     if door is not Door.MANAGEMENT:
         inference = _Inference(registry, settings)
+        app.on_shutdown.append(inference.polling.close)
         # As in DJLServing, any method and any path below /invocations reach the model.
         for path in ("/invocations", "/invocations/{rest:.*}"):
             add("*", path, inference.invoke)
         for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
             add("*", path, inference.predict)
+    models, manager = Models(registry, registrar, permission), Management(registry, registrar, settings)
     adapters.add_routes(app, registry, registrar, permission, settings)
-    management.add_routes(app, registry, registrar, permission, settings)
+    management.add_routes(app, models, manager, permission)
+    workflows.add_routes(app, registry, models, manager, permission)
+    kserve.add_routes(app, registry)
     return app
 
 
 class _Inference:
     def __init__(self, registry: Registry, settings: ServerSettings) -> None:
         self._registry, self._settings = registry, settings
+        self.polling = polling.Polling(settings)
 
     async def invoke(self, http: web.Request) -> web.StreamResponse:
         """The model that the request names, or the only one."""
         question = await self._read(http)
+        if polling.mentioned(http) and (kept := self.polling.poll(question.properties)) is not None:
+            return kept
         name = model_name(http, question.content, question.properties)
         return await self._submit(http, name, None, question)
 
@@ -72,6 +81,8 @@ class _Inference:
     ) -> web.StreamResponse:
         model = self._registry.get(name, version)
         model.adapters.check(http.query.get("adapter"))
+        if polling.mentioned(http) and (kept := self.polling.answer(model, question)) is not None:
+            return kept
         # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
         async with model.submit(question) as answer:
             return await response.send(http, answer, model.settings.stream_idle_timeout)
