@@ -10,7 +10,22 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, adapters, cors, health, management, metrics, openai, openapi, response
+from bloomery.http_api import (
+    access,
+    adapters,
+    cors,
+    health,
+    kserve,
+    management,
+    metrics,
+    openai,
+    openapi,
+    polling,
+    response,
+    workflows,
+)
+from bloomery.http_api.management import Management
+from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Door, Permission
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
@@ -40,6 +55,7 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
     add("*", "/ping", health.ping(registry))
     if door is not Door.MANAGEMENT:
         inference = _Inference(registry, settings)
+        app.on_shutdown.append(inference.polling.close)
         # As in DJLServing, any method and any path below /invocations reach the model.
         for path in ("/invocations", "/invocations/{rest:.*}"):
             add("*", path, inference.invoke)
@@ -54,18 +70,24 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
         add("GET", path, metrics.exposition(registry))
     for path in ("/openapi.json", "/api-description"):
         add("GET", path, openapi.description())
+    models, manager = Models(registry, registrar, permission), Management(registry, registrar, settings)
     adapters.add_routes(app, registry, registrar, permission, settings)
-    management.add_routes(app, registry, registrar, permission, settings)
+    management.add_routes(app, models, manager, permission)
+    workflows.add_routes(app, registry, models, manager, permission)
+    kserve.add_routes(app, registry)
     return app
 
 
 class _Inference:
     def __init__(self, registry: Registry, settings: ServerSettings) -> None:
         self._registry, self._settings = registry, settings
+        self.polling = polling.Polling(settings)
 
     async def invoke(self, http: web.Request) -> web.StreamResponse:
         """The model that the request names, or the only one."""
         question = await self.read(http)
+        if polling.mentioned(http) and (kept := self.polling.poll(question.properties)) is not None:
+            return kept
         name = model_name(http, question.content, question.properties)
         return await self.submit(http, self._registry.get(name), question)
 
@@ -84,8 +106,10 @@ class _Inference:
         self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it
     ) -> web.StreamResponse:
         """Have ``model`` answer, ``change`` the answer, and send it."""
+        model.adapters.check(http.query.get("adapter"))
+        if polling.mentioned(http) and (kept := self.polling.answer(model, question)) is not None:
+            return kept
         with model.metrics.request() as counted:
-            model.adapters.check(http.query.get("adapter"))
             # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
             async with model.submit(question) as answer:
                 answer = counted.watch(change(answer))

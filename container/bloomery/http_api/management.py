@@ -18,12 +18,8 @@ _LEVELS = {"TRACE": "DEBUG", "DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING"
 _LEVELS |= {"ERROR": "ERROR", "FATAL": "CRITICAL", "CRITICAL": "CRITICAL"}
 
 
-def add_routes(
-    app: web.Application, registry: Registry, registrar: Registrar, permission: Permission, settings: ServerSettings
-) -> None:
+def add_routes(app: web.Application, models: Models, management: Management, permission: Permission) -> None:
     """/models and /server/logging."""
-    models = Models(registry, registrar, permission)
-    management = Management(registry, registrar, settings)
     guard, route = permission.guard, app.router.add_route
     route("GET", "/models", models.listing)
     route("POST", "/models", guard(management.register, multi_model=True))

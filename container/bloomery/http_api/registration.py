@@ -106,7 +106,7 @@ def synchronous(stated: Mapping[str, str]) -> bool:
 def is_local(wanted: Registration) -> bool:
     """Whether it is a path of this machine."""
     try:
-        return _path(wanted.url).exists()
+        return path_of(wanted.url).exists()
     except (OSError, ValueError, RuntimeError):  # too long for a path, a NUL, or somebody's ~home that is not there
         return False
 
@@ -114,7 +114,7 @@ def is_local(wanted: Registration) -> bool:
 async def resolve(wanted: Registration, server: ServerSettings) -> Addition:
     """The model to be added. What is not on this machine is fetched, if that is allowed."""
     if is_local(wanted):
-        source = str(_path(wanted.url).absolute())
+        source = str(path_of(wanted.url).absolute())
     elif model_urls.is_remote(wanted.url):
         if not server.allow_model_urls:
             raise ForbiddenError(
@@ -165,7 +165,7 @@ def _refuse_without_memory(source: Path) -> None:
         )
 
 
-def _path(url: str) -> Path:
+def path_of(url: str) -> Path:
     """The path that a URL without a scheme, or with file://, names."""
     if url.startswith("file:"):
         return Path(unquote(urlsplit(url).path))
