@@ -210,7 +210,7 @@ class TestAddingWhatCannotLoad:
         while describe(server, "crashing")["status"] != "failed":
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert "could not be loaded" in str(describe(server, "crashing")["error"])
+        assert "could not be kept alive" in str(describe(server, "crashing")["error"])
         hidden = server.request("GET", "/models/crashing", headers={"X-Forwarded-For": "192.0.2.1"})
         assert "error" not in hidden.json()[0]["models"][0]
         assert server.ping().status == 200

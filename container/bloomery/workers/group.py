@@ -323,7 +323,7 @@ class Group:
         self._adapters.pop(adapter.name, None)
 
     def _fail(self, error: BloomeryError) -> None:
-        report = load_report(self.settings, self.index, error)
+        report = load_report(self.settings, self.index, error, was_loaded=self._restarts > 0)
         self.error = ModelLoadError(f"model {self.settings.name!r} failed: {headline(error)}", report)
         self._change("failed", headline(error))
 
