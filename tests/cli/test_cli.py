@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tests.support.server import LABORATORY, REPOSITORY, finish, model_directory, start
+from tests.support.server import LABORATORY, REPOSITORY, finish, model_directory, serving, start
 
 import bloomery
 
@@ -135,6 +135,27 @@ def test_an_archive_is_served_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert server.leftovers == []
     finally:
         finish(server)
+
+
+@pytest.mark.parametrize(
+    ("lines", "seen"),
+    [("", ["4", "5"]), ("load_on_devices=gpu1;cpu\n", ["", "5"]), ("option.tensor_parallel_degree=2\n", ["4,5"])],
+)
+def test_each_group_sees_the_devices_that_are_its_own(tmp_path: Path, lines: str, seen: list[str]) -> None:
+    model = (
+        "import os, pathlib\n"
+        "def handle(inputs):\n"
+        "    note = pathlib.Path('notes', str(os.getpid()))\n"
+        "    note.with_suffix('.part').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "    note.with_suffix('.part').rename(note)\n"
+    )
+    directory = model_directory(tmp_path / "m", model, f"engine=Python\n{lines}")
+    (directory / "notes").mkdir()
+    with serving(directory, env={"CUDA_VISIBLE_DEVICES": "4,5"}) as server:
+        for index in range(len(seen)):
+            server.wait_for(rf"m/{index}\] ready after")
+        notes = [path.read_text() for path in (directory / "notes").iterdir()]
+    assert sorted(notes) == seen
 
 
 def test_a_server_may_start_without_a_model(tmp_path: Path) -> None:
