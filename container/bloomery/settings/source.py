@@ -149,7 +149,8 @@ def is_checkpoint(path: Path) -> bool:
 
 def name_of(where: str) -> str:
     """A model name made from a checkpoint's path, URI or hub id: its last part, fit for a URL's path."""
-    parts = [part for part in re.split(r"[/?#]+", where.partition("://")[2] or where) if part]
+    path = re.split(r"[?#]", where.partition("://")[2] or where)[0]  # a query may hold a signature
+    parts = [part for part in path.split("/") if part]
     return re.sub(r"[^\w.-]+", "-", parts[-1] if parts else "").strip("-.") or "model"
 
 
