@@ -211,6 +211,14 @@ def test_a_host_that_is_none_exits_3(tmp_path: Path) -> None:
     assert "'not a host'" in done.stderr
 
 
+def test_a_model_that_is_added_later_has_the_defaults_of_config_properties(tmp_path: Path) -> None:
+    (tmp_path / "config.properties").write_text("job_queue_size=7\nload_models=NONE\n")
+    with serving("-f", tmp_path / "config.properties", ready=False) as server:
+        assert server.request("POST", f"/models?url={LABORATORY}").status == 200
+        (described,) = server.request("GET", "/models/laboratory").json()
+    assert described["models"][0]["queueSize"] == 7
+
+
 def test_the_ready_line_names_model_and_address() -> None:
     server = start(LABORATORY)
     try:
