@@ -9,6 +9,7 @@ import signal
 import sys
 
 from bloomery import cli
+from bloomery.cli import logs
 from bloomery.cli.reading import Wanted
 from bloomery.http_api import listen
 from bloomery.http_api.listen import Listener
@@ -34,7 +35,7 @@ def serve(wanted: Wanted) -> int:
 
 
 def _serve(loaded: Settings, inference: Listener, management: Listener | None) -> int:
-    _configure_logging()
+    logs.configure()
     names = ", ".join(model.name for model in loaded.models)
     _say(f"listening on {inference.url}; " + (f"loading {names}" if names else "no model yet"))
     if management is not None:
@@ -71,23 +72,6 @@ def _serve(loaded: Settings, inference: Listener, management: Listener | None) -
         Outcome.FAILED: cli.MODEL_FAILED,
         Outcome.INTERRUPTED: cli.INTERRUPTED,
     }[outcome]
-
-
-class _Formatter(logging.Formatter):
-    """Without what a URL's signature or password would let a reader of the log do."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
-
-
-def _configure_logging() -> None:
-    # What no line shows need not be found out for each line (logging's HOWTO, "Optimization").
-    logging._srcfile = None
-    for name in ("logThreads", "logMultiprocessing", "logProcesses", "logAsyncioTasks"):
-        setattr(logging, name, False)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _say(line: str) -> None:
