@@ -126,10 +126,10 @@ async def resolve(wanted: Registration, server: ServerSettings) -> Addition:
         raise ModelNotFoundError(f"Invalid model url: {wanted.shown}")
     if server.multi_model:
         await asyncio.to_thread(_refuse_without_memory, Path(source))
-    return await asyncio.to_thread(_addition, wanted, source)
+    return await asyncio.to_thread(_addition, wanted, source, server.config_file)
 
 
-def _addition(wanted: Registration, source: str) -> Addition:
+def _addition(wanted: Registration, source: str, config_file: str | None) -> Addition:
     options = []
     for key, value in wanted.options.items():
         name = _KEYS.get(key, key)
@@ -138,7 +138,7 @@ def _addition(wanted: Registration, source: str) -> Addition:
         else:
             options.append(f"{name}={value}")
     try:
-        found = settings.load(source, options=options)
+        found = settings.load(source, options=options, config_file=config_file)
     except ConfigurationError as error:
         raise BadRequestError(f"{wanted.shown}: {error}") from error
     for notice in found.notices:

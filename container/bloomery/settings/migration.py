@@ -12,7 +12,7 @@ from pathlib import Path
 from bloomery.errors import ConfigurationError
 from bloomery.settings import environment, image_variables, keys, properties, server_table, source, table
 from bloomery.settings.layers import Found
-from bloomery.settings.migration_lmi import HANDLERS, MODEL, OTHER_ENGINES, WORKERS
+from bloomery.settings.migration_lmi import HANDLERS, MODEL, OTHER_ENGINES, VARIABLES, WORKERS
 from bloomery.settings.migration_row import Row, Verdict, differs, refused, same
 from bloomery.settings.migration_tgi import TGI
 from bloomery.settings.secret import guard
@@ -21,14 +21,6 @@ from bloomery.settings.table import Setting
 _OF_KEYS = (*MODEL, *WORKERS, *OTHER_ENGINES, *HANDLERS)
 _SETTINGS = {setting.key: setting for setting in (*table.MODEL, *server_table.SERVER)}
 _BY_VARIABLE = {name: setting for setting in _SETTINGS.values() for name in setting.variables}
-_SAME_VARIABLES = {
-    "SAGEMAKER_BIND_TO_PORT": "the port to listen on",
-    "SAGEMAKER_MAX_PAYLOAD_IN_MB": "max_request_size, in megabytes",
-    "SAGEMAKER_SECURITY_CONTROLS": "what a model may not bring along",
-    "SAGEMAKER_SECURE_MODE": "whether the security controls are in force",
-    "SAGEMAKER_UNTRUSTED_CHANNELS": "directories that the security controls look into",
-    "MODEL_SERVER_HOME": "conf/config.properties is read below it",
-}
 _FILES = (
     same("model.py", "the handler; it runs once per worker, as module model"),
     differs("requirements.txt", "installed for this model alone; what cannot be installed fails the load"),
@@ -75,15 +67,13 @@ def _finding(name: str, found: Found, row: Row) -> Finding:
 
 
 def _of_variable(name: str, value: str) -> Row:
-    if row := _first(TGI, name, value):
+    if row := _first((*TGI, *VARIABLES), name, value):
         return row
     if name == "PIPELINE_PARALLEL_DEGREE":
         return _of_key("option.pipeline_parallel_degree", value)
     if name in image_variables.WITHOUT_EFFECT or name in image_variables.REMARKS:
         reason = image_variables.WITHOUT_EFFECT.get(name) or image_variables.REMARKS[name]
         return differs(name, f"no effect: {reason}")
-    if name in _SAME_VARIABLES:
-        return same(name, _SAME_VARIABLES[name])
     if name.startswith(environment.PREFIX) and name not in _BY_VARIABLE:
         return _of_serving(name)
     if (key := environment.key_of(name)) is None:
@@ -145,7 +135,7 @@ def page() -> str:
     server = [row for row in own if row not in options]
     server += [refused(key, "write certificate_file and private_key_file (PEM)") for key in server_table.KEYSTORES]
     server += [differs(key, f"no effect: {reason}") for key, reason in server_table.KEYS_WITHOUT_EFFECT.items()]
-    variables = [same(name, how) for name, how in _SAME_VARIABLES.items()]
+    variables = list(VARIABLES)
     listed = {row.key for row in TGI}
     variables += [same(name, f"means {key}") for name, key in table.OPTION_VARIABLES.items() if name not in listed]
     told = image_variables.WITHOUT_EFFECT | image_variables.REMARKS

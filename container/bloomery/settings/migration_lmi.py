@@ -79,15 +79,40 @@ MODEL = (
     differs("option.parallel_loading", "no effect: worker groups load side by side"),
     differs("option.use_passive_workers", "no effect: every rank of engine MPI and DeepSpeed gets every request"),
     differs("option.enable_venv", "no effect: requirements.txt goes into a directory of the model's own in any case"),
-    differs("option.output_formatter", "the answer's shape is chosen by the request and option.compat"),
-    refused("option.quantize", f"remove it; {_QUANTISED}", "(?!none$|false$).+"),
-    same("option.quantize", "none"),
+    refused("option.output_formatter", "use json, jsonlines, sse or none", "3p.*", "`3p`, `3p_stream`"),
+    differs("option.output_formatter", "how streams are framed; option.answer_format is the shape of answers"),
+    differs("option.tgi_compat", "answers and streams as TGI's (option.answer_format=tgi)"),
+    same("option.chat_template", "Jinja text, or the path of a file"),
+    refused(
+        "option.enable_lora",
+        "merge the adapter into its model (peft: merge_and_unload); a handler of your own may register adapters",
+        "true",
+    ),
+    same("option.enable_lora", "off"),
+    differs(
+        "option.quantize", "served as option.dtype=int8: weights in 8 bits", "bitsandbytes|bitsandbytes8|dynamic_int8"
+    ),
+    same("option.quantize", "as the checkpoint is", "disable"),
+    refused("option.quantize", f"remove it; {_QUANTISED}"),
     refused("option.quantization", f"remove it; {_QUANTISED}"),
-    refused("option.load_in_8bit", f"remove it; {_QUANTISED}", "true"),
+    differs("option.load_in_8bit", "served as option.dtype=int8: weights in 8 bits", "true"),
     refused("option.load_in_4bit", f"remove it; {_QUANTISED}", "true"),
     same("option.load_in_8bit", "off"),
     same("option.load_in_4bit", "off"),
     refused("option.smoothquant_alpha", f"remove it; {_QUANTISED}"),
+)
+
+VARIABLES = (
+    same("SAGEMAKER_BIND_TO_PORT", "the port to listen on"),
+    same("SAGEMAKER_MAX_PAYLOAD_IN_MB", "max_request_size, in megabytes"),
+    same("SAGEMAKER_SECURITY_CONTROLS", "what a model may not bring along"),
+    same("SAGEMAKER_SECURE_MODE", "whether the security controls are in force"),
+    same("SAGEMAKER_UNTRUSTED_CHANNELS", "directories that the security controls look into"),
+    same("MODEL_SERVER_HOME", "conf/config.properties is read below it"),
+    same("DJL_VENV_DIR", "below it lie the directories with the packages of models' requirements"),
+    differs(
+        "DJL_OFFLINE", "requirements are installed without an index; HF_HUB_OFFLINE=1 keeps the hub's client at home"
+    ),
 )
 
 WORKERS = (
@@ -151,6 +176,10 @@ OTHER_ENGINES = (
     refused("option.num_speculative_tokens", _SPECULATION),
     refused("option.cpu_offload_gb_per_gpu", "remove it: weights lie on the devices; raise the degree, or use int8"),
     refused("option.cpu_offload_gb", "remove it: weights lie on the devices; raise the degree, or use int8"),
+    differs("option.max_loras", "reaches a handler of your own"),
+    differs("option.max_lora_rank", "reaches a handler of your own"),
+    differs("option.max_cpu_loras", "reaches a handler of your own"),
+    differs("option.lora_extra_vocab_size", "reaches a handler of your own"),
     refused("option.n_positions", "Neuron devices are not served; write option.max_tokens"),
     refused("option.load_split_model", "Neuron devices are not served"),
     refused("option.neuron_optimize_level", "Neuron devices are not served"),
@@ -169,5 +198,5 @@ HANDLERS = (
     refused("option.save_mp_checkpoint_path", "remove it: a checkpoint is read split, so nothing is saved for later"),
     differs("option.triangular_masking", "no effect: as the model's family needs it"),
     differs("option.return_tuple", "no effect: as the model's family needs it"),
-    differs("option.stop_sequence", "a request's stop_sequences; as an option it has no effect yet"),
+    same("option.stop_sequence", "['a', 'b'], or one text"),
 )

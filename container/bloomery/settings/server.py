@@ -13,6 +13,7 @@ from bloomery.settings.archive import Limits
 class ServerSettings:
     """Where the server listens and what it accepts. Times are in seconds, sizes in bytes."""
 
+    config_file: str | None = None  # --config-file; models that are added later have its defaults too
     inference_address: Address = DEFAULT
     management_address: Address | None = None  # None: management is on the inference address
     certificate_file: Path | None = None  # PEM; both files are given when an address is https
