@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import signal
@@ -10,6 +11,8 @@ import sys
 from bloomery import cli
 from bloomery.cli.reading import Wanted
 from bloomery.http_api import listen
+from bloomery.http_api.listen import Listener
+from bloomery.settings import Settings
 from bloomery.settings.secret import redact
 
 _COLLECT_AFTER = 10_000  # objects made and not yet freed; Python's 700 costs a tenth of the time of a small request
@@ -20,10 +23,22 @@ def serve(wanted: Wanted) -> int:
     # Until the server's own handlers are in place: whoever stops us this early gets the same exit code.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.OK))
     loaded = wanted.settings()
-    listener = listen.bind(loaded.server.host, loaded.server.port)
+    with contextlib.ExitStack() as listening:
+        inference = listen.bind(loaded.server.inference_address)
+        listening.callback(inference.close)
+        management = None
+        if loaded.server.management_address is not None:
+            management = listen.bind(loaded.server.management_address)
+            listening.callback(management.close)
+        return _serve(loaded, inference, management)
+
+
+def _serve(loaded: Settings, inference: Listener, management: Listener | None) -> int:
     _configure_logging()
     names = ", ".join(model.name for model in loaded.models)
-    _say(f"listening on {listen.url(listener)}; " + (f"loading {names}" if names else "no model yet"))
+    _say(f"listening on {inference.url}; " + (f"loading {names}" if names else "no model yet"))
+    if management is not None:
+        _say(f"management on {management.url}")
     for notice in loaded.notices:
         logging.getLogger("bloomery.settings").warning("%s", notice)
 
@@ -33,12 +48,16 @@ def serve(wanted: Wanted) -> int:
 
     from bloomery.http_api.server import Outcome, Server
     from bloomery.serving.model import Model
+    from bloomery.settings import ModelSettings
     from bloomery.workers.allocation import Allocator
 
     async def run() -> Outcome:
         allocator = Allocator()
-        models = [Model(each, allocator) for each in loaded.models]
-        return await Server(loaded, models, listener, _say, _report).run()
+
+        def make(model: ModelSettings) -> Model:
+            return Model(model, allocator)
+
+        return await Server(loaded, make, inference, management, _say, _report).run()
 
     # What has been imported stays, so the collector need not look at it again; and requests leave no cycles behind.
     gc.collect()

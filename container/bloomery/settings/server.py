@@ -37,6 +37,9 @@ class ServerSettings:
     cors_allowed_origin: str | None = None  # None: no CORS headers
     cors_allowed_methods: str | None = None
     cors_allowed_headers: str | None = None
+    async_max_results: int = 256  # answers to x-synchronous: false that wait to be collected
+    async_max_bytes: int = 64 * 2**20  # of all of them together
+    async_expiry: float = 600.0  # seconds since somebody asked for one
     default_accept: str | None = None  # of requests to /invocations that come without an Accept header
 
     @property
