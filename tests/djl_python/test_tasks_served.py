@@ -136,3 +136,14 @@ def approximately(value: Any) -> Any:
     if isinstance(value, list):
         return [approximately(each) for each in value]
     return value if isinstance(value, str | int) else pytest.approx(float(value), rel=1e-4)
+
+
+def test_two_ranks_of_the_default_handler_classify(checkpoints: dict[str, Path]) -> None:
+    path = checkpoints["text-classification"]
+    own = transformers.pipeline("text-classification", model=str(path))
+    options = ("-o", "engine=DeepSpeed", "-o", "option.tensor_parallel_degree=2", "-o", "option.allreduce=gloo")
+    with serving(path, *options) as two_ranks:
+        refused = two_ranks.post({"inputs": "be " * 300})
+        answered = two_ranks.post({"inputs": TEXTS})
+    assert (refused.status, answered.status) == (400, 200)
+    assert answered.json() == approximately(own(TEXTS))
