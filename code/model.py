@@ -31,6 +31,7 @@ def load(options):
         "tensor_parallel": int(os.environ.get("TENSOR_PARALLEL_DEGREE", 1)),
         "dtype": options.get("dtype", "auto"),  # fp32, fp16, bf16, int8, or auto: as the checkpoint is stored
         "max_tokens": int(options.get("max_tokens", 1024)),  # prompt and new tokens together
+        "trust_remote_code": options.get("trust_remote_code") == "true",  # run code that comes with the checkpoint
         "task": options.get("task"),  # fill-mask, text-classification, ...; None: what the checkpoint was made for
         "allreduce": options.get("allreduce", "auto"),  # how ranks on CPUs add up: auto measures; gloo, shm
         "chat_template": options.get("chat_template"),  # Jinja text or a file, in place of the checkpoint's own

@@ -141,7 +141,8 @@ def start(
     (scratch / "tmp").mkdir()
     environment = {name: value for name, value in os.environ.items() if not _READ_BY_SERVER.match(name)}
     environment |= {"OMP_NUM_THREADS": "1", "TMPDIR": str(scratch / "tmp"), "HF_HUB_OFFLINE": "1", **(env or {})}
-    environment["PYTHONPATH"] = str(REPOSITORY / "container")
+    before = (env or {}).get("PYTHONPATH")  # of the test's own, in front
+    environment["PYTHONPATH"] = os.pathsep.join([*([before] if before else []), str(REPOSITORY / "container")])
     out, err = scratch / "out", scratch / "err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(

@@ -10,6 +10,7 @@ import torch
 
 from bloomery.engines import loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
+from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
 
@@ -44,14 +45,15 @@ def load(
     placement = device_map if device_map is not None else "auto" if device == "cuda" else None
     rank.current.report("loading weights")
     try:
-        model, found = models.auto_class(config, task).from_pretrained(
-            path,
-            config=config,
-            dtype=chosen.dtype,
-            device_map=placement,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
+        with refused_in_words(path):
+            model, found = models.auto_class(config, task).from_pretrained(
+                path,
+                config=config,
+                dtype=chosen.dtype,
+                device_map=placement,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be loaded: {error}") from error
     except (ValueError, KeyError) as error:

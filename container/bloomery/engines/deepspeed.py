@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from bloomery.engines import loading, memory, models, pipelines, precision
+from bloomery.engines import loading, memory, models, pipelines, precision, rendezvous
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.reader import CheckpointReader
@@ -147,15 +147,14 @@ def start_ranks(ranks: int, preference: str = "auto") -> None:
 
     if ranks == 1 or torch.distributed.is_initialized():
         return
-    if os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost") and Path("/sys/class/net/lo").exists():
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would listen on the address of the host's name
     compatible = deepspeed.ops.__compatible_ops__
     known = compatible.get(ShareMemCommBuilder.NAME)
     compatible[ShareMemCommBuilder.NAME] = False
     try:
         if _device() == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        deepspeed.init_distributed("nccl" if _device() == "cuda" else "gloo", verbose=False)
+        backend = "nccl" if _device() == "cuda" else "gloo"
+        deepspeed.init_distributed(backend, init_method=rendezvous.method(), verbose=False)
     finally:
         compatible[ShareMemCommBuilder.NAME] = known
     choose_allreduce(preference)

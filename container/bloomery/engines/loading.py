@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from bloomery.engines.reader import CheckpointReader, Range
+from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split
@@ -50,7 +51,8 @@ def read_config(path: Path, *, trust_remote_code: bool = False) -> Any:
             f"{path} holds no config.json: this is no transformers checkpoint, or its download is incomplete"
         )
     try:
-        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        with refused_in_words(path):
+            return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, KeyError) as error:
         raise UnsupportedModelError(f"{path}/config.json: transformers cannot make a model of it: {error}") from error
 

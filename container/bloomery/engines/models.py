@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False, chat_template
         log.warning("%s brings no tokenizer (none of %s): only token ids can be served", path, ", ".join(files))
         return None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        with refused_in_words(path):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
     tokenizer.padding_side = "left"

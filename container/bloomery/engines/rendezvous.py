@@ -1,0 +1,43 @@
+"""Where the ranks of one machine meet: on the loopback interface.
+
+torch's own store listens on all interfaces whatever MASTER_ADDR says (2.13), and whoever reaches its port may write
+into it. It takes a socket that listens already, though, so rank 0 makes that.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined,unused-ignore]
+from torch.distributed.constants import default_pg_timeout
+from torch.distributed.rendezvous import register_rendezvous_handler
+
+from bloomery.processes import rank
+
+_SCHEME = "bloomery-loopback"
+_Meeting = tuple[TCPStore, int, int]  # the store, this rank, how many there are
+
+
+def method() -> str | None:
+    """What to pass as ``init_method``; None, torch's own way by the environment, when there are other machines."""
+    if os.environ.get("MASTER_ADDR") not in ("127.0.0.1", "localhost"):
+        return None
+    if Path("/sys/class/net/lo").exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would listen on the address of the host's name
+    return f"{_SCHEME}://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+
+
+def _meet(_url: str, timeout: timedelta = default_pg_timeout, **_: Any) -> Iterator[_Meeting]:
+    host, port = "127.0.0.1", int(os.environ["MASTER_PORT"])
+    first, ranks = rank.current.index == 0, rank.current.world_size
+    listener = socket.create_server((host, port)).detach() if first else None
+    store = TCPStore(host, port, ranks, first, timeout, master_listen_fd=listener)
+    yield store, rank.current.index, ranks
+
+
+register_rendezvous_handler(_SCHEME, _meet)  # type: ignore[no-untyped-call,unused-ignore]
