@@ -17,7 +17,7 @@ from bloomery.errors import UnsupportedModelError
 from djl_python import Input, Output
 
 engine = None
-stream_by_default = False
+answers = None
 
 
 def load(options):
@@ -31,7 +31,9 @@ def load(options):
         "tensor_parallel": int(os.environ.get("TENSOR_PARALLEL_DEGREE", 1)),
         "dtype": options.get("dtype", "auto"),  # fp32, fp16, bf16, int8, or auto: as the checkpoint is stored
         "max_tokens": int(options.get("max_tokens", 1024)),  # prompt and new tokens together
+        "task": options.get("task"),  # fill-mask, text-classification, ...; None: what the checkpoint was made for
         "allreduce": options.get("allreduce", "auto"),  # how ranks on CPUs add up: auto measures; gloo, shm
+        "chat_template": options.get("chat_template"),  # Jinja text or a file, in place of the checkpoint's own
     }
     # Kernel injection replaces whole layers by DeepSpeed's own, for bloom, opt, gpt2, gpt_neo, gptj and gpt_neox. It
     # changes the order of the arithmetic, so compare a few outputs with those of option.kernel_inject=false.
@@ -49,11 +51,11 @@ def load(options):
 
 def handle(inputs: Input) -> Output | None:
     """Answer {"inputs": "text" or ["texts"], "parameters": {"max_new_tokens": 30}, "stream": false}."""
-    global engine, stream_by_default
+    global engine, answers
     if engine is None:
         options = inputs.get_properties()
         engine = load(options)
-        stream_by_default = options.get("enable_streaming", "false") == "true"
+        answers = tasks.AnswerOptions.read(options)  # answer_format, output_formatter, enable_streaming, ...
     if inputs.is_empty():  # the call that only loads
         return None
-    return tasks.answer(engine, inputs, stream=stream_by_default)
+    return tasks.answer(engine, inputs, answers)

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from typing import Any, NoReturn
 
 from bloomery.errors import BloomeryError, ProtocolError
@@ -19,10 +20,13 @@ from bloomery.processes import control
 from bloomery.protocol import private
 from djl_python.async_worker import AsyncWorker
 from djl_python.connection import Address, accept, listening
-from djl_python.service_loader import ModelService
+from djl_python.service_loader import BUILT_IN, ModelService
 from djl_python.worker import Worker
 
 logger = logging.getLogger("djl_python_engine")
+
+# What DJLServing calls its levels, beside Python's own names.
+_LEVELS = {"trace": "DEBUG", "warn": "WARNING", "off": "CRITICAL"}
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -79,12 +83,14 @@ def handler_properties(options: argparse.Namespace) -> dict[str, Any]:
 def serve(options: argparse.Namespace) -> None:
     """Announce the socket, take the connection, answer until it closes."""
     entry_point = options.entry_point or options.recommended_entry_point or "model.py"
-    service = ModelService(options.model_dir, entry_point)
+    built_in = "djl_python.deepspeed" if options.tensor_parallel_degree else BUILT_IN
+    service = ModelService(options.model_dir, entry_point, options.recommended_entry_point, built_in)
     properties = handler_properties(options)
     with listening(address(options)) as listener:
         name = listener.getsockname()
         where = name if isinstance(name, str) else f"{name[0]}:{name[1]}"
-        logger.info("pid %d listens on %s. Python engine started.", os.getpid(), where)
+        # Printed and not logged: the parent waits for this line, whatever --log-level says.
+        print(f"pid {os.getpid()} listens on {where}. Python engine started.", flush=True)
         with accept(listener) as sock:
             listener.close()
             worker = AsyncWorker(sock, service, properties) if options.async_mode else Worker(sock, service, properties)
@@ -96,7 +102,7 @@ def main(arguments: list[str]) -> int:
     options, unknown = parse(arguments)
     # The parent reads this stream line by line and waits for one of them.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    logging.basicConfig(stream=sys.stdout, level=options.log_level.upper(), format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(stream=sys.stdout, level=_level(options.log_level), format="%(levelname)s %(name)s %(message)s")
     if unknown:
         logger.warning("unknown arguments, ignored: %s", " ".join(unknown))
     signal.signal(signal.SIGTERM, _terminate)
@@ -112,6 +118,11 @@ def main(arguments: list[str]) -> int:
         print(f"worker: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _level(name: str) -> str:
+    level = _LEVELS.get(name.lower(), name.upper())
+    return level if level in logging.getLevelNamesMapping() else "INFO"
 
 
 def _terminate(_signal: int, _frame: object) -> NoReturn:
@@ -135,3 +146,8 @@ if __name__ == "__main__":
         _leave(main(sys.argv[1:]))
     except SystemExit as ending:
         _leave(ending.code)
+    except KeyboardInterrupt:
+        _leave(130)
+    except BaseException:  # a defect: this process ends by _leave all the same
+        traceback.print_exc()
+        _leave(1)

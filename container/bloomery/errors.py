@@ -71,10 +71,11 @@ class RequestError(BloomeryError):
 
 
 class BadRequestError(RequestError):
-    """The request itself is wrong."""
+    """The request itself is wrong. ``param`` is the field that is to blame, for error documents that name it."""
 
     status = 400
     type_name = "BadRequestException"
+    param: str | None = None
 
 
 class UnsupportedRequestError(BadRequestError, UnsupportedModelError):
@@ -164,6 +165,7 @@ class StreamError(RequestError):
     status = 424
     type_name = "StreamException"
 
-    def __init__(self, message: str, status: int = 424) -> None:
+    def __init__(self, message: str, status: int = 424, record: bytes | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.record = record  # the stream's last record, from who knows its form; None: by its content type

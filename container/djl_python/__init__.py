@@ -9,4 +9,6 @@ from djl_python.inputs import Input
 from djl_python.outputs import Output
 from djl_python.pair_list import PairList
 
+__version__ = "0.36.0"  # the newest DJLServing whose handlers run here
+
 __all__ = ["Input", "Output", "PairList"]

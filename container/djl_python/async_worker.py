@@ -12,7 +12,6 @@ import contextlib
 import functools
 import inspect
 import socket
-import traceback
 from typing import Any
 
 from bloomery.errors import ProtocolError
@@ -27,7 +26,7 @@ from bloomery.protocol.frames import (
     response_buffers,
 )
 from djl_python.connection import PeerClosedError
-from djl_python.failures import failure_output
+from djl_python.failures import EXITS, failure_output, report_failure
 from djl_python.inputs import Input
 from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body
 from djl_python.outputs import Output
@@ -96,18 +95,18 @@ class AsyncWorker:
             return
         if task.cancelled():  # told here and not in the task: it may have been cancelled before its first step
             self._writer.writelines(self._frame(inputs, Output().error(CANCELLED)))
-        elif (error := task.exception()) is not None and not isinstance(error, (PeerClosedError, SystemExit)):
-            traceback.print_exception(error)
+        elif (error := task.exception()) is not None and not isinstance(error, (PeerClosedError, *EXITS)):
+            report_failure(error)
 
     async def _serve(self, inputs: Input) -> None:
         initialising = self._service.initialises(inputs)
         try:
             output = await self._invoke(inputs, initialising)
             frame = self._frame(inputs, output)
-        except PeerClosedError:
+        except (PeerClosedError, asyncio.CancelledError, *EXITS):
             raise
-        except Exception as error:
-            traceback.print_exc()
+        except BaseException as error:
+            report_failure(error)
             output = failure_output(error, with_frames=initialising)
             frame = self._frame(inputs, output)
         if initialising:
@@ -118,9 +117,11 @@ class AsyncWorker:
     async def _invoke(self, inputs: Input, initialising: bool) -> Output:
         """Call the handler and send what its generator makes; what is returned ends the answer."""
         function = self._service.function(inputs.function_name)
+        inputs.properties.update(self._service.formatters)
         seed(inputs)
         if initialising:
             rank.current.report("loading model")
+            Output.adopt_compat(inputs.get_property("compat"))
         result = function(inputs)
         if inspect.isawaitable(result):
             result = await result

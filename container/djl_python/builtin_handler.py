@@ -25,6 +25,6 @@ def handler(load: Load) -> Callable[[Input], Output | None]:
         if inputs.is_empty():
             return None
         engine, options = loaded
-        return tasks.answer(engine, inputs, stream=options.enable_streaming)
+        return tasks.answer(engine, inputs, options.answers)
 
     return handle

@@ -51,12 +51,14 @@ def listening(address: Address) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address.path)
         listener.listen(1)
-        pid.write_text(str(os.getpid()))
+        owner = os.getpid()
+        pid.write_text(str(owner))
         try:
             yield listener
         finally:
-            path.unlink(missing_ok=True)
-            pid.unlink(missing_ok=True)
+            if os.getpid() == owner:  # not a copy that a handler forked
+                path.unlink(missing_ok=True)
+                pid.unlink(missing_ok=True)
 
 
 def accept(listener: socket.socket, timeout: float = ACCEPT_TIMEOUT) -> socket.socket:
@@ -76,7 +78,7 @@ class Connection:
     """Frames over a blocking socket. Small reads are buffered, large parts are received in place."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+        self._socket, self._owner = sock, os.getpid()
         self._buffer = bytearray(_READ)
         self._start = self._end = 0  # what of the buffer has been received and not yet taken
         self.dialect: Dialect | None = None  # the peer's, known after the first request
@@ -92,6 +94,8 @@ class Connection:
 
     def send(self, buffers: Iterable[bytes]) -> None:
         """Send all buffers, small ones together, large ones without a copy."""
+        if os.getpid() != self._owner:
+            os._exit(0)  # a handler that forked comes back twice; its copy must not answer as well
         small: list[bytes] = []
         try:
             for buffer in buffers:

@@ -20,6 +20,8 @@ def load(options: HandlerOptions) -> TextGenerationEngine:
         max_tokens=options.max_tokens,
         allreduce=options.allreduce,
         trust_remote_code=options.trust_remote_code,
+        chat_template=options.chat_template,
+        task=options.task,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bloomery.errors import ConfigurationError
+from bloomery.tasks.options import AnswerOptions, choice, texts
 
 log = logging.getLogger(__name__)
 
@@ -19,14 +20,14 @@ _SWITCHES: dict[str, bool] = {"true": True, "false": False}
 _WITHOUT_EFFECT = (
     "checkpoint",
     "deepspeed_config_path",
-    "load_in_4bit",
-    "load_in_8bit",
-    "output_formatter",
-    "quantize",
+    "max_rolling_batch_prefill_tokens",
+    "max_rolling_batch_size",
     "rolling_batch",
     "save_mp_checkpoint_path",
-    "stop_sequence",
+    "waiting_steps",
 )
+# What other libraries' 8-bit weights become here: option.dtype=int8, weight-only, quantised while loading.
+_INT8 = ("bitsandbytes", "bitsandbytes8", "dynamic_int8")
 
 
 @dataclass(frozen=True)
@@ -38,40 +39,41 @@ class HandlerOptions:
     dtype: str
     tensor_parallel: int
     max_tokens: int
-    enable_streaming: bool
+    task: str | None  # None: as the checkpoint's config.json says
+    answers: AnswerOptions
     trust_remote_code: bool
     kernel_inject: KernelInject  # DeepSpeed only
     injection_policy: dict[str, tuple[str, ...]] | None  # DeepSpeed only
     allreduce: str  # DeepSpeed only, between ranks on CPUs
     device_map: str | None  # transformers only
+    chat_template: str | None = None
 
     @classmethod
     def read(cls, properties: Mapping[str, Any]) -> HandlerOptions:
         """The options in ``properties``; a ConfigurationError names the one that is wrong."""
-        options = {name: str(value).strip() for name, value in properties.items() if str(value).strip()}
-        task = options.get("task", "text-generation")
-        if task != "text-generation":
-            raise ConfigurationError(f"option.task={task}: the built-in handlers serve text-generation only.")
+        options = texts(properties)
         source = options.get("s3url") or options.get("model_id") or options.get("model_dir")
         if source is None:
             raise ConfigurationError("No model is named: set option.model_id to a directory, an s3:// URL or a hub id.")
         for name in _WITHOUT_EFFECT:
             if options.get(name, "disable") != "disable":
                 log.warning("option.%s=%s has no effect in this handler", name, options[name])
+        _refuse_adapters(options)
         degree = options.get("tensor_parallel_degree") or os.environ.get("TENSOR_PARALLEL_DEGREE") or "1"
         return cls(
             source=source,
             revision=options.get("revision"),
-            dtype=options.get("dtype") or options.get("data_type") or "auto",
+            dtype=_dtype(options),
             tensor_parallel=_count("tensor_parallel_degree", degree),
             max_tokens=_count("max_tokens", options.get("max_tokens", "1024")),
-            # DJLServing 0.23 knows "huggingface" too, which chose between two implementations of the same stream.
-            enable_streaming=_choice(options, "enable_streaming", "false", {**_SWITCHES, "huggingface": True}),
-            trust_remote_code=_choice(options, "trust_remote_code", "false", _SWITCHES),
-            kernel_inject=_choice(options, "kernel_inject", "auto", {**_SWITCHES, "auto": "auto"}),
+            task=options.get("task"),
+            answers=AnswerOptions.read(options),
+            trust_remote_code=choice(options, "trust_remote_code", "false", _SWITCHES),
+            kernel_inject=choice(options, "kernel_inject", "auto", {**_SWITCHES, "auto": "auto"}),
             injection_policy=_policy(options.get("injection_policy")),
-            allreduce=_choice(options, "allreduce", "auto", {name: name for name in ("auto", "gloo", "shm")}),
+            allreduce=choice(options, "allreduce", "auto", {name: name for name in ("auto", "gloo", "shm")}),
             device_map=options.get("device_map"),
+            chat_template=options.get("chat_template"),
         )
 
 
@@ -81,12 +83,31 @@ def _count(name: str, value: str) -> int:
     raise ConfigurationError(f"option.{name}={value}: it must be a whole number above 0.")
 
 
-def _choice(options: Mapping[str, str], name: str, default: str, choices: Mapping[str, Any]) -> Any:
-    value = options.get(name, default)
-    try:
-        return choices[value.lower()]
-    except KeyError:
-        raise ConfigurationError(f"option.{name}={value}: it must be one of {', '.join(choices)}.") from None
+def _dtype(options: Mapping[str, str]) -> str:
+    """option.dtype, or int8 where 8-bit weights are asked for in another library's words."""
+    stated = options.get("dtype") or options.get("data_type") or "auto"
+    quantize = options.get("quantize", "disable").lower()
+    if choice(options, "load_in_4bit", "false", _SWITCHES):
+        raise ConfigurationError("option.load_in_4bit=true: 4-bit weights are not made here; use option.dtype=int8.")
+    if quantize != "disable" and quantize not in _INT8:
+        raise ConfigurationError(
+            f"option.quantize={options['quantize']}: this quantisation is not made here; use option.dtype=int8 "
+            "(weights in 8 bits), or leave it out."
+        )
+    in_8bit = choice(options, "load_in_8bit", "false", _SWITCHES)
+    if not in_8bit and quantize == "disable":
+        return stated
+    asked = "load_in_8bit=true" if in_8bit else f"quantize={options['quantize']}"
+    log.warning("option.%s is served as option.dtype=int8: weights in 8 bits, arithmetic as before", asked)
+    return "int8"
+
+
+def _refuse_adapters(options: Mapping[str, str]) -> None:
+    if choice(options, "enable_lora", "false", _SWITCHES):
+        raise ConfigurationError(
+            "option.enable_lora=true: the built-in handlers serve no LoRA adapters; merge the adapter into its model "
+            "(peft: merge_and_unload, then save_pretrained) and serve the result."
+        )
 
 
 def _policy(text: str | None) -> dict[str, tuple[str, ...]] | None:

@@ -17,6 +17,8 @@ def load(options: HandlerOptions) -> TextGenerationEngine:
         device_map=options.device_map,
         max_tokens=options.max_tokens,
         trust_remote_code=options.trust_remote_code,
+        chat_template=options.chat_template,
+        task=options.task,
     )
 
 

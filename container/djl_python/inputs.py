@@ -6,14 +6,18 @@ import csv
 import io
 import json
 import re
+import socket
 from typing import Any
 
-from bloomery.protocol.frames import Request
+from bloomery.errors import ProtocolError
+from bloomery.protocol.frames import Dialect, Request, decode_request, read_blocking
+from djl_python.libraries import needed
 from djl_python.np_util import from_nd_list
 from djl_python.pair_list import PairList
 
 _BATCH_KEY = re.compile(r"batch_(\d+)\.(.*)", re.DOTALL)
 _ZIP_MAGIC = b"PK"  # an .npz file
+_NPY_MAGIC = b"\x93NUMPY"
 
 
 def _as_bytearray(data: Any) -> bytearray:
@@ -41,6 +45,20 @@ class Input:
         for key, data in request.content:
             inputs.content.add(key, _as_bytearray(data))
         return inputs
+
+    def read(self, conn: socket.socket, dialect: Dialect | None = None) -> None:
+        """Take the next request of a worker's connection; the width of its strings is detected unless given."""
+
+        def receive(count: int) -> bytes:
+            data = bytearray()
+            while len(data) < count:
+                if not (piece := conn.recv(count - len(data))):
+                    raise ProtocolError(f"the peer closed the connection: {len(data)} of {count} bytes came")
+                data += piece
+            return bytes(data)
+
+        request, _dialect = read_blocking(decode_request(dialect), receive)
+        self.__dict__.update(vars(Input.from_request(request)))
 
     def get_function_name(self) -> str | None:
         """The handler function that this request asks for."""
@@ -114,26 +132,24 @@ class Input:
 
     def get_as_image(self, key: str | None = None) -> Any:
         """The part as a ``PIL.Image``."""
-        from PIL import Image  # type: ignore[import-not-found,unused-ignore]
-
         data = self.get_as_bytes(key)
-        return None if data is None else Image.open(io.BytesIO(data))
+        return None if data is None else needed("PIL.Image", "get_as_image").open(io.BytesIO(data))
 
     def get_as_numpy(self, key: str | None = None) -> list[Any] | None:
-        """The part as a list of arrays; NDList, or npz when it begins with the zip magic."""
+        """The part as a list of arrays: NDList, or .npz or .npy when it begins with their magic."""
         data = self.get_as_bytes(key)
         if data is None:
             return None
+        if data.startswith(_NPY_MAGIC):
+            return [needed("numpy", "get_as_numpy").load(io.BytesIO(data), allow_pickle=False)]
         return self.get_as_npz(key) if data.startswith(_ZIP_MAGIC) else from_nd_list(data)
 
     def get_as_npz(self, key: str | None = None) -> list[Any] | None:
         """The arrays of an .npz file. Pickled objects in it are refused: they could run code."""
-        import numpy as np
-
         data = self.get_as_bytes(key)
         if data is None:
             return None
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        with needed("numpy", "get_as_npz").load(io.BytesIO(data), allow_pickle=False) as archive:
             return [archive[name] for name in archive.files]
 
     def get_as_csv(self, key: str | None = None) -> list[dict[str | Any, str | Any]] | None:
@@ -155,3 +171,7 @@ class Input:
         if content_type.startswith("image/"):
             return self.get_as_image(key)
         return self.get_as_bytes(key)
+
+    def __str__(self) -> str:
+        parts = "".join(f"\n{key}: {len(value)} bytes" for key, value in self.content)  # no prompt in a log
+        return f"properties: {self.properties}{parts}"

@@ -6,14 +6,12 @@ import inspect
 import os
 import random
 import sys
-from collections.abc import Generator
 from typing import Any
 
 from bloomery.processes import rank
 from bloomery.protocol import private
 from bloomery.protocol.frames import Request
 from djl_python.inputs import Input
-from djl_python.json_encoding import encode_json
 from djl_python.outputs import Output
 
 CANCELLED = "the request was cancelled"
@@ -55,6 +53,8 @@ def checked(result: object) -> Output:
     if result is None:
         return Output(204, "No content")
     if isinstance(result, Output):
+        if "_finalizers" not in vars(result):
+            raise TypeError(f"{type(result).__name__}.__init__ must call Output.__init__")
         return result
     hint = ""
     if inspect.iscoroutine(result):
@@ -63,22 +63,3 @@ def checked(result: object) -> Output:
     elif inspect.isasyncgen(result):
         hint = "; a handler that is an async generator needs option.async_mode=true"
     raise TypeError(f"Invalid output type: {type(result)}{hint}")
-
-
-def stream_chunks(output: Output) -> Generator[bytes, None, None]:
-    """The bytes of each item of a stream; closing it closes the handler's generator."""
-    items = iter(output.stream_content or ())
-    formatter = output.stream_formatter
-    try:
-        for item in items:
-            yield _to_bytes(item if formatter is None else formatter(item))
-    finally:
-        close = getattr(items, "close", None)
-        if close is not None:
-            close()
-
-
-def _to_bytes(item: Any) -> bytes:
-    if isinstance(item, (bytes, bytearray)):
-        return bytes(item)
-    return item.encode("utf-8") if isinstance(item, str) else encode_json(item)

@@ -11,7 +11,8 @@ from typing import Any
 def encode_json(value: Any) -> bytes:
     """The bytes of ``value``. NaN and infinities raise ValueError: they are not JSON, and clients choke on them."""
     text = json.dumps(value, indent=2, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
-    return text.encode("utf-8")
+    # A lone surrogate (from a file name that is not UTF-8, say) cannot be encoded; this writes JSON's own \\udcXX.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _plain(value: Any) -> Any:
@@ -22,5 +23,5 @@ def _plain(value: Any) -> Any:
         if isinstance(value, numpy.generic):
             return value.item()
     if isinstance(value, (date, datetime)):
-        return value.isoformat()
+        return str(value)  # "2024-01-02 03:04:05", with the blank: what DJLServing's clients parse
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")

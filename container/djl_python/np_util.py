@@ -12,6 +12,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
+from djl_python.libraries import needed
+
 MAGIC = "NDAR"
 VERSION = 3
 _TYPES = {
@@ -34,8 +36,7 @@ _NAMES = {code: name for name, code in _TYPES.items()}
 
 def to_nd_list(arrays: Any) -> bytes:
     """The NDList bytes of one array or of a list of arrays."""
-    import numpy as np
-
+    np = needed("numpy", "NDList")
     items = list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
     out = [struct.pack(">i", len(items))]
     for item in items:
@@ -57,8 +58,7 @@ def from_nd_list(encoded: bytes | bytearray) -> list[Any]:
 
 
 def _read_array(reader: _Reader) -> Any:
-    import numpy as np
-
+    np = needed("numpy", "NDList")
     magic = reader.string()
     if magic != MAGIC:
         raise ValueError(f"not an NDList: an array begins with {magic!r} instead of {MAGIC!r}")

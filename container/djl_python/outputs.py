@@ -5,20 +5,31 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Self, cast
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any, ClassVar, Self
 
-from bloomery.protocol.frames import ContentPart, Dialect, ResponseHead, encode_string
+from bloomery.protocol.frames import (
+    Chunk,
+    ContentPart,
+    Dialect,
+    ResponseHead,
+    encode_chunk,
+    encode_response,
+    encode_string,
+)
 from djl_python.json_encoding import encode_json
+from djl_python.libraries import needed
 from djl_python.np_util import to_nd_list
 from djl_python.pair_list import PairList
 
 logger = logging.getLogger("djl_python.outputs")
 
 # The message of every failed prediction, since 0.19. DJLServing changed it between 0.30 and 0.33; clients that
-# compare it exist, so it is frozen here.
+# compare it exist, so it is frozen here unless option.compat asks for the newer one.
 FAILURE_MESSAGE = "prediction failure"
+NEWER_FAILURE_MESSAGE = "invoke handler failure"
 
 
 def default_stream_formatter(item: Any) -> str:
@@ -32,6 +43,7 @@ class Output:
     # The peer's string width, which the worker learns from its first frame. ``binary_encode`` is static by contract,
     # and a worker process has exactly one connection.
     dialect: ClassVar[Dialect] = Dialect.INT32
+    failure_message: ClassVar[str] = FAILURE_MESSAGE
 
     def __init__(self, code: int = 200, message: str = "OK") -> None:
         self.code = code
@@ -65,8 +77,14 @@ class Output:
         """The property of that name in any case, None when there is none."""
         return next((value for name, value in self.properties.items() if name.lower() == key.lower()), None)
 
-    def error(self, error: object, code: int = 424, message: str = FAILURE_MESSAGE) -> Self:
+    @classmethod
+    def adopt_compat(cls, compat: object) -> None:
+        """Word failures as the version of DJLServing did that ``option.compat`` names."""
+        cls.failure_message = NEWER_FAILURE_MESSAGE if compat == "0.36" else FAILURE_MESSAGE
+
+    def error(self, error: object, code: int = 424, message: str | None = None) -> Self:
         """Make this the answer of a failed request; what had been added before is dropped."""
+        message = self.failure_message if message is None else message
         self.code, self.message = code, message
         self.content, self.stream_content = PairList(), None
         self.add_property("content-type", "application/json")
@@ -95,10 +113,8 @@ class Output:
 
     def add_as_npz(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
         """Add an array or a list of arrays as an .npz file. No content type is set for you."""
-        import numpy as np
-
         file = io.BytesIO()
-        np.savez(file, *(value if isinstance(value, (list, tuple)) else [value]))
+        needed("numpy", "add_as_npz").savez(file, *(value if isinstance(value, (list, tuple)) else [value]))
         return self.add(file.getvalue(), key, batch_index)
 
     def add_stream_content(
@@ -119,8 +135,14 @@ class Output:
         for func, args in finalizers:
             try:
                 func(*args)
-            except Exception:
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:
                 logger.exception("a finalize function failed: %r", func)
+
+    def __str__(self) -> str:
+        parts = "".join(f"\n{key}: {type(value).__name__}" for key, value in self.content)  # no answer in a log
+        return f"{self.code} {self.message}, properties: {self.properties}{parts}"
 
     @staticmethod
     def binary_encode(pairs: Mapping[str, Any]) -> bytes:
@@ -130,15 +152,50 @@ class Output:
             out += encode_string(key, Output.dialect), encode_string(str(value), Output.dialect)
         return b"".join(out)
 
+    def encode(self) -> bytes:
+        """The frame of this answer, without the chunks of a stream."""
+        return encode_response(self.response_head(), self.dialect)
+
+    def send(self, sock: socket.socket) -> None:
+        """Write the whole answer, a stream piece by piece; a stream's error goes into its last chunk."""
+        sock.sendall(self.encode())
+        if self.stream_content is None:
+            return
+        failure = b""
+        try:
+            for chunk in stream_chunks(self):
+                sock.sendall(encode_chunk(Chunk(chunk, last=False)))
+        except OSError:
+            raise
+        except Exception as error:
+            logger.exception("the stream of an answer failed")
+            failure = str(error).encode("utf-8", "replace")
+        sock.sendall(encode_chunk(Chunk(failure, last=True)))
+
     def response_head(self, with_body: bool = True) -> ResponseHead:
-        """The frame that announces this answer. Without the body a stream is still announced as one."""
+        """The frame that announces this answer. Without the body a stream is still announced as one.
+
+        Handlers fill ``content`` and ``properties`` by hand too: everything is made what a frame can hold, or refused.
+        """
         properties = {str(key): str(value) for key, value in self.properties.items()}
         if self.stream_content is not None:
             return ResponseHead(int(self.code), str(self.message), properties, None)
         # A failure's body is its reason: whoever drops a rank's answers still has to say why that rank failed.
         with_body = with_body or int(self.code) >= 300
-        content = cast(list[ContentPart], list(self.content)) if with_body else []
+        content = [_content_part(key, value) for key, value in self.content] if with_body else []
         return ResponseHead(int(self.code), str(self.message), properties, content)
+
+
+def _content_part(key: object, value: Any) -> ContentPart:
+    if isinstance(value, str):
+        value = value.encode("utf-8", "replace")
+    elif not isinstance(value, (bytes, bytearray)):
+        try:
+            value = bytes(memoryview(value))  # the length of a view or an array counts its items, not its bytes
+        except TypeError:
+            name = type(value).__name__
+            raise TypeError(f"content part {key!r} is a {name}, not bytes or text; use Output.add") from None
+    return None if key is None else str(key), value
 
 
 def _content_key(key: object, batch_index: int | None) -> str | None:
@@ -146,3 +203,22 @@ def _content_key(key: object, batch_index: int | None) -> str | None:
         logger.warning("the key of a content part should be str, not %s; using %r", type(key).__name__, str(key))
         key = str(key)
     return key if batch_index is None else f"batch_{batch_index}.{key or ''}"
+
+
+def stream_chunks(output: Output) -> Generator[bytes, None, None]:
+    """The bytes of each item of a stream; closing it closes the handler's generator."""
+    items = iter(() if output.stream_content is None else output.stream_content)
+    formatter = output.stream_formatter
+    try:
+        for item in items:
+            yield _to_bytes(item if formatter is None else formatter(item))
+    finally:
+        close = getattr(items, "close", None)
+        if close is not None:
+            close()
+
+
+def _to_bytes(item: Any) -> bytes:
+    if isinstance(item, (bytes, bytearray)):
+        return bytes(item)
+    return item.encode("utf-8") if isinstance(item, str) else encode_json(item)

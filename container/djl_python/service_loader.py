@@ -14,37 +14,58 @@ from typing import Any
 
 from bloomery.errors import ConfigurationError
 from bloomery.processes import rank
+from djl_python.custom_code import CustomCode, script_handler
 from djl_python.inputs import Input
 
 DEFAULT_HANDLER = "handle"
+BUILT_IN = "djl_python.huggingface"
 
 
 class ModelService:
-    """One entry point, loaded when the first function is asked for and then kept."""
+    """One entry point, loaded when the first function is asked for and then kept.
 
-    def __init__(self, model_dir: str, entry_point: str) -> None:
+    ``entry_point`` may be a module that is loaded already. For a file without a ``handle`` the handler ``recommended``
+    takes its place; ``built_in`` does for one that has formatters only.
+    """
+
+    def __init__(
+        self, model_dir: str, entry_point: str | ModuleType, recommended: str = "", built_in: str = BUILT_IN
+    ) -> None:
         self.model_dir, self.entry_point = os.path.abspath(model_dir), entry_point
+        self._recommended, self._built_in = recommended, recommended or built_in
         self._module: ModuleType | None = None
-        self._initialised = False
+        self._code = CustomCode()
+        self._handle: Callable[..., Any] | None = None  # made for a file that has none
+        self.initialised = False
 
     def initialises(self, inputs: Input) -> bool:
         """Whether this is the initialise call: the first request without content, until one has succeeded."""
-        return inputs.is_empty() and not self._initialised
+        return inputs.is_empty() and not self.initialised
 
     def finish_initialising(self, code: int) -> None:
         """Take the initialise call's status, and tell the control channel."""
-        self._initialised = code < 300
-        rank.current.report(*(("ready", 100.0) if self._initialised else ("failed", 0.0)))
+        self.initialised = code < 300
+        rank.current.report(*(("ready", 100.0) if self.initialised else ("failed", 0.0)))
+
+    @property
+    def formatters(self) -> dict[str, Callable[..., Any]]:
+        """The marked formatters, which a handler finds in its properties; known once a function was asked for."""
+        return self._code.formatters
 
     def function(self, name: str | None) -> Callable[..., Any]:
         """The handler function ``name``, ``handle`` unless told otherwise."""
         name = name or DEFAULT_HANDLER
         if self._module is None:
             rank.current.report("importing handler")
-            self._module = load_module(self.model_dir, self.entry_point)
+            self._module = self._load()
+            self._code = CustomCode.of(self._module)
         found = getattr(self._module, name, None)
         if callable(found):
             return found  # type: ignore[no-any-return]
+        if name == DEFAULT_HANDLER:
+            self._handle = self._handle or self._stand_in()
+            if self._handle is not None:
+                return self._handle
         own = [
             key for key, value in vars(self._module).items() if inspect.isfunction(value) and not key.startswith("_")
         ]
@@ -52,6 +73,24 @@ class ModelService:
             f"{self.entry_point} in {self.model_dir} has no function {name!r} (property handler, option.handler); "
             f"its functions are: {', '.join(own) or 'none'}"
         )
+
+    def _load(self) -> ModuleType:
+        if isinstance(self.entry_point, ModuleType):
+            return self.entry_point
+        return load_module(self.model_dir, self.entry_point)
+
+    def _stand_in(self) -> Callable[..., Any] | None:
+        """A handler for a file without one: of its marked functions, or the recommended one."""
+        if self._code.predicts:
+            return script_handler(self._code, self.model_dir)
+        if not self._code.formatters and not self._recommended:
+            return None
+        built_in: Callable[..., Any] = _import(self._built_in, self.model_dir).handle
+        if not self._code.formatters:
+            return built_in
+        from djl_python.formatted_handler import formatted_handler
+
+        return formatted_handler(self._code, built_in)
 
 
 def load_module(model_dir: str, entry_point: str) -> ModuleType:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import traceback
 from collections.abc import Generator
 from typing import Any
 
 from bloomery.processes import rank
 from bloomery.protocol.frames import Chunk, Dialect, Request, encode_chunk, response_buffers
 from djl_python.connection import Connection, PeerClosedError
-from djl_python.failures import describe, failure_output
+from djl_python.failures import EXITS, describe, failure_output, report_failure
 from djl_python.inputs import Input
-from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body, stream_chunks
-from djl_python.outputs import Output
+from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body
+from djl_python.outputs import Output, stream_chunks
 from djl_python.service_loader import ModelService
 
 
@@ -39,7 +38,7 @@ class Worker:
             answer = self._invoke(inputs)
             self._connection.send(answer.frame)
             if answer.chunks is not None:
-                with contextlib.closing(answer.chunks):
+                with contextlib.closing(answer):
                     self._stream(answer)
         finally:
             rank.current.end()
@@ -50,12 +49,16 @@ class Worker:
         initialising = self._service.initialises(inputs)
         try:
             function = self._service.function(inputs.function_name)
+            inputs.properties.update(self._service.formatters)
             seed(inputs)
             if initialising:
                 rank.current.report("loading model")
+                Output.adopt_compat(inputs.get_property("compat"))
             answer = _Answer(checked(function(inputs)), self._sends_body)
-        except Exception as error:
-            traceback.print_exc()
+        except EXITS:
+            raise
+        except BaseException as error:
+            report_failure(error)
             answer = _Answer(failure_output(error, with_frames=initialising), self._sends_body)
         if initialising:
             self._service.finish_initialising(answer.output.code)
@@ -73,8 +76,10 @@ class Worker:
                 break
             try:
                 answer.pull()
-            except Exception as error:
-                traceback.print_exc()
+            except EXITS:
+                raise
+            except BaseException as error:
+                report_failure(error)
                 failure = describe(error)
                 break
         self._connection.send([encode_chunk(Chunk(failure.encode("utf-8", "replace"), last=True))])
@@ -98,3 +103,13 @@ class _Answer:
     def pull(self) -> None:
         """Make the next item; None when there is none."""
         self.next_chunk = None if self.chunks is None else next(self.chunks, None)
+
+    def close(self) -> None:
+        """Close the handler's generator. Its answer has left: what fails now is a matter for the log."""
+        try:
+            if self.chunks is not None:
+                self.chunks.close()
+        except EXITS:
+            raise
+        except BaseException as error:
+            report_failure(error)

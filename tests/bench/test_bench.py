@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bloomery.bench import echo
+from bloomery.bench import echo, recovery, servers
 from bloomery.bench.__main__ import main
+from bloomery.errors import WorkerError
 
 
 @pytest.fixture(autouse=True)
@@ -56,13 +57,33 @@ def test_wrong_options_are_refused(arguments: list[str], message: str, capsys: p
     assert message in capsys.readouterr().err
 
 
-def test_the_server_echoes_and_is_gone_afterwards() -> None:
-    results = echo.run(seconds=0.5)
-    assert [result.connections for result in results] == [1, 4]
+def test_the_server_and_its_peer_echo_and_are_gone_afterwards() -> None:
+    results, start = echo.run(seconds=0.2, rounds=2, cases=((100, 4), (1_000_000, 1)))
+    assert [(result.server, result.body_bytes) for result in results] == [
+        (name, size) for size in (100, 1_000_000) for name in (echo.BARE, echo.OURS)
+    ]
     for result in results:
         assert result.requests > 0
-        assert result.p99_ms >= result.p50_ms > 0
-        assert result.requests_per_second > 0
+        assert all(p99 >= p50 > 0 for p50, p99 in zip(result.p50_ms, result.p99_ms, strict=True))
+        assert len(result.requests_per_second) == 2
+    assert 0 < start.port_open <= start.ready
+    assert start.resident_bytes > 2**20
+    assert echo.table(results).count("| 1.00 |") == 2
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     names = [Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ") for child in children]
     assert not [name for name in names if b"bloomery serve" in name]
+
+
+def test_recovery_names_when_each_part_was_over(tmp_path: Path) -> None:
+    with servers.bloomery(servers.echo_model(tmp_path), scratch=tmp_path) as server:
+        result = recovery.measure(server, "echo handler", b"To be", kills=1)
+    assert result.noticed[0] <= result.listening[0] <= result.loaded[0] <= result.answered[0] + 0.1
+    assert recovery.table([result]).splitlines()[-1].startswith("| echo handler | 1 | 1 |")
+
+
+def test_a_server_that_does_not_start_is_reported_with_its_words(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "model.py").write_text("raise ValueError('no weights')")
+    with pytest.raises(WorkerError, match="no weights"), servers.bloomery(broken, scratch=tmp_path):
+        pass

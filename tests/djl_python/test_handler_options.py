@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from bloomery.errors import ConfigurationError
+from bloomery.formats import Style
+from bloomery.tasks import AnswerOptions
 from djl_python.handler_options import HandlerOptions
 
 
@@ -17,7 +19,8 @@ def test_everything_has_a_default_but_the_source(monkeypatch: pytest.MonkeyPatch
         dtype="auto",
         tensor_parallel=1,
         max_tokens=1024,
-        enable_streaming=False,
+        task=None,
+        answers=AnswerOptions(),
         trust_remote_code=False,
         kernel_inject="auto",
         injection_policy=None,
@@ -34,7 +37,10 @@ def test_every_option_is_read() -> None:
         "data_type": "bf16",
         "tensor_parallel_degree": 2,  # the worker makes it a number
         "max_tokens": "2048",
+        "task": "fill-mask",
         "enable_streaming": "huggingface",
+        "answer_format": "object",
+        "stop_sequence": "['a','b']",
         "trust_remote_code": "True",
         "kernel_inject": "false",
         "injection_policy": '{"BloomBlock": ["self_attention.dense", "mlp.dense_4h_to_h"]}',
@@ -47,7 +53,8 @@ def test_every_option_is_read() -> None:
         dtype="bf16",
         tensor_parallel=2,
         max_tokens=2048,
-        enable_streaming=True,
+        task="fill-mask",
+        answers=AnswerOptions(stream=True, style=Style("object"), stop_sequences=("a", "b")),
         trust_remote_code=True,
         kernel_inject=False,
         injection_policy={"BloomBlock": ("self_attention.dense", "mlp.dense_4h_to_h")},
@@ -69,7 +76,11 @@ def test_the_degree_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
         ("tensor_parallel_degree", "-1", "option.tensor_parallel_degree=-1"),
         ("kernel_inject", "yes", "option.kernel_inject=yes: it must be one of true, false, auto"),
         ("enable_streaming", "1", "option.enable_streaming=1"),
-        ("task", "fill-mask", "option.task=fill-mask"),
+        ("answer_format", "xml", "option.answer_format=xml"),
+        ("load_in_4bit", "true", "option.load_in_4bit=true: 4-bit weights are not made here; use option.dtype=int8"),
+        ("quantize", "smoothquant", "option.quantize=smoothquant: this quantisation is not made here"),
+        ("quantize", "awq", "option.quantize=awq"),
+        ("enable_lora", "true", "option.enable_lora=true: the built-in handlers serve no LoRA adapters; merge"),
         ("injection_policy", "BloomBlock", "option.injection_policy=BloomBlock: it must be JSON"),
         ("injection_policy", '{"BloomBlock": [1]}', "it must be JSON that names"),
     ],
@@ -90,3 +101,19 @@ def test_an_option_without_effect_is_said(caplog: pytest.LogCaptureFixture) -> N
         HandlerOptions.read({"model_id": "org/name", "rolling_batch": "auto", "quantize": "disable"})
     assert "option.rolling_batch=auto has no effect" in caplog.text
     assert "quantize" not in caplog.text
+
+
+INT8_ELSEWHERE = [("load_in_8bit", "true"), ("quantize", "dynamic_int8"), ("quantize", "bitsandbytes8")]
+
+
+@pytest.mark.parametrize(("name", "value"), INT8_ELSEWHERE)
+def test_8_bits_in_other_words_are_served_as_int8(name: str, value: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        options = HandlerOptions.read({"model_id": "org/name", name: value, "dtype": "fp16"})
+    assert options.dtype == "int8"
+    assert f"option.{name}={value} is served as option.dtype=int8" in caplog.text
+
+
+def test_what_is_declined_changes_nothing() -> None:
+    declined = {"load_in_8bit": "false", "load_in_4bit": "false", "quantize": "disable", "enable_lora": "false"}
+    assert HandlerOptions.read({"model_id": "org/name", **declined}).dtype == "auto"

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from bloomery.errors import ProtocolError
 from bloomery.protocol.frames import ContentPart, Request
 from djl_python import Input
 from djl_python.np_util import to_nd_list
@@ -127,3 +133,62 @@ def test_a_batch_entry_beyond_the_size_is_refused() -> None:
     request = Request({"batch_size": "1"}, [("batch_001.data", b"")])
     with pytest.raises(ValueError, match=r"'batch_001\.data' is beyond batch_size 1"):
         Input.from_request(request).get_batches()
+
+
+# --- a connection
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden_frames.json").read_text())
+RECORDED = [
+    pytest.param(case, id=f"{version}-{case['name']}")
+    for version, recording in GOLDEN.items()
+    if version != "source"
+    for case in recording["cases"]
+]
+
+
+def read_from(data: bytes) -> Input:
+    """The input that ``read`` makes of these bytes, after which the peer closes the connection."""
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(data)
+        far.shutdown(socket.SHUT_WR)
+        inputs = Input()
+        inputs.read(near)
+        assert not near.recv(1)  # it has taken its own frame, all of it
+        return inputs
+
+
+@pytest.mark.parametrize("case", RECORDED)
+def test_a_recorded_request_is_read_from_a_connection(case: dict[str, Any]) -> None:
+    inputs = read_from(bytes.fromhex(case["request_hex"]))
+    assert inputs.get_properties() == {"handler": "handle", **case["props"]} or inputs.is_batch()
+    assert inputs.get_function_name() == inputs.get_property("handler")
+    assert inputs.get_content().size() == len(case["content"])
+
+
+def test_a_connection_that_ends_within_a_request_is_a_protocol_error() -> None:
+    with pytest.raises(ProtocolError, match="closed the connection"):
+        read_from(bytes.fromhex(GOLDEN["0.27.0"]["cases"][1]["request_hex"])[:-1])
+
+
+def test_the_text_of_an_input_holds_no_values_of_its_content() -> None:
+    text = str(input_of(("data", b"a secret prompt"), a="b"))
+    assert "secret" not in text
+    assert "data: 15 bytes" in text
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "read"),
+    [
+        ("numpy", "numpy", Input.get_as_npz),
+        ("numpy", "numpy", Input.get_as_numpy),
+        ("PIL.Image", "pillow", Input.get_as_image),
+    ],
+)
+def test_a_missing_library_is_named_with_the_place_to_add_it(
+    module: str, package: str, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # what Python itself does for a module that must not be imported
+    array = "0000000100044e4441520000000300000764656661756c740007464c4f41543332"
+    with pytest.raises(ImportError, match=rf"needs {package}, which is not installed in .*requirements\.txt"):
+        read(input_of(("data", bytes.fromhex(array))))

@@ -3,11 +3,21 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import socket
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from bloomery.protocol.frames import Dialect, decode_bytes, decode_pairs
+from bloomery.protocol.frames import (
+    Chunk,
+    Dialect,
+    ResponseHead,
+    decode_bytes,
+    decode_chunk,
+    decode_pairs,
+    decode_response,
+)
 from djl_python import Output
 from djl_python.np_util import from_nd_list
 
@@ -35,9 +45,9 @@ def test_text_bytes_and_everything_else_are_added_each_in_its_way(value: object,
 
 
 def test_json_is_indented_unescaped_and_knows_numpy_and_dates() -> None:
-    value = {"é": np.float32(0.5), "a": np.arange(2), "d": datetime.date(2024, 1, 2), "n": None}
+    value = {"é": np.float32(0.5), "a": np.arange(2), "d": datetime.datetime(2024, 1, 2, 3, 4), "n": None}
     assert only_part(Output().add_as_json(value)).decode() == (
-        '{\n  "é":0.5,\n  "a":[\n    0,\n    1\n  ],\n  "d":"2024-01-02",\n  "n":null\n}'
+        '{\n  "é":0.5,\n  "a":[\n    0,\n    1\n  ],\n  "d":"2024-01-02 03:04:00",\n  "n":null\n}'
     )
 
 
@@ -101,3 +111,46 @@ def test_a_binary_payload_is_in_the_peers_dialect(dialect: Dialect, monkeypatch:
     payload = Output.binary_encode({"data": "é", "last": True, "step_token_num": 1})
     pairs, rest = decode_bytes(decode_pairs(dialect), payload)
     assert (pairs, rest) == ({"data": "é", "last": "True", "step_token_num": "1"}, b"")
+
+
+def sent(output: Output) -> tuple[ResponseHead, list[Chunk]]:
+    """What arrives at the other end of the socket."""
+    near, far = socket.socketpair()
+    with far:
+        with near:
+            output.send(near)
+        rest = far.makefile("rb").read()
+    head, rest = decode_bytes(decode_response(Output.dialect), rest)
+    chunks = []
+    while rest:
+        chunk, rest = decode_bytes(decode_chunk(), rest)
+        chunks.append(chunk)
+    return head, chunks
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_an_answer_can_be_sent_in_either_dialect(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Output, "dialect", dialect)
+    output = Output(201, "M").add_property("n", 1).add("x", "k")
+    assert sent(output) == (ResponseHead(201, "M", {"n": "1"}, [("k", b"x")]), [])
+    assert decode_bytes(decode_response(dialect), output.encode())[0] == sent(output)[0]
+
+
+def test_a_stream_is_sent_piece_by_piece_and_ends_with_its_error() -> None:
+    def pieces() -> Iterator[str]:
+        yield "a"
+        raise ValueError("broke")
+
+    head, chunks = sent(Output().add_stream_content(pieces(), output_formatter=None))
+    assert head.content is None
+    assert chunks == [Chunk(b"a", last=False), Chunk(b"broke", last=True)]
+
+
+def test_a_lone_surrogate_becomes_jsons_own_escape() -> None:
+    assert json.loads(only_part(Output().add_as_json({"a": "\udcff"}))) == {"a": "\udcff"}
+
+
+def test_the_text_of_an_output_holds_no_values_of_its_content() -> None:
+    text = str(Output(201, "M").add("a secret answer"))
+    assert text.startswith("201 M")
+    assert "secret" not in text

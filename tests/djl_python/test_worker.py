@@ -348,3 +348,10 @@ def test_workers_in_different_directories_do_not_interfere(tmp_path: Path) -> No
         a.process.kill()
         a.wait()
         assert b.ask("x").text == "b"
+
+
+@pytest.mark.parametrize(("compat", "message"), [("0.27", "prediction failure"), ("0.36", "invoke handler failure")])
+def test_option_compat_chooses_the_words_of_a_failure(serve_handler: ServeHandler, compat: str, message: str) -> None:
+    worker = serve_handler("def handle(inputs):\n    return None if inputs.is_empty() else 1 / 0\n")
+    worker.initialise(compat=compat)
+    assert json.loads(worker.ask("x", compat="other").text)["message"] == message

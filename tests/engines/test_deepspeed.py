@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from tests.support.rank_pair import run_pair
-from tests.support.tiny_models import randomise, tiny_model, tiny_tokenizer
+from tests.support.tiny_models import randomise, tiny_encoder, tiny_model, tiny_tokenizer
 
 from bloomery.engines import deepspeed
 from bloomery.engines.base import GenerationParameters
@@ -51,17 +51,6 @@ def greedy(path: Path, kind: Any) -> list[list[int]]:
     return found[:, 1 if model.config.is_encoder_decoder else width :].tolist()
 
 
-def encoder(path: Path) -> Path:
-    config = transformers.BertConfig(
-        vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
-    )
-    model = transformers.BertForMaskedLM(config)
-    randomise(model)
-    model.save_pretrained(path)
-    tiny_tokenizer().save_pretrained(path)
-    return path
-
-
 def modern(family: str, path: Path, **config: Any) -> Path:
     made = transformers.AutoConfig.for_model(
         family, vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
@@ -91,7 +80,7 @@ def test_two_ranks_answer_as_one_process_does(tmp_path: Path) -> None:
     causal["uneven"] = tiny_model("llama", tmp_path / "uneven", intermediate_size=176)
     causal["untied"] = tiny_model("opt", tmp_path / "untied", tie_word_embeddings=False)
     causal["a family without a table"] = modern("stablelm", tmp_path / "stablelm")
-    bert, t5 = encoder(tmp_path / "bert"), encoder_decoder(tmp_path / "t5")
+    bert, t5 = tiny_encoder("MaskedLM", tmp_path / "bert"), encoder_decoder(tmp_path / "t5")
     policy = {"BloomBlock": ("self_attention.dense", "mlp.dense_4h_to_h")}
     models: dict[str, tuple[str, dict[str, Any]]] = {name: (str(path), {}) for name, path in causal.items()}
     models |= {"bert": (str(bert), {}), "t5": (str(t5), {})}

@@ -16,7 +16,7 @@ from tests.support.rank_pair import run_pair
 from tests.support.tiny_models import tiny_model
 
 from bloomery.engines import deepspeed
-from bloomery.engines.loading import CheckpointReader, Progress
+from bloomery.engines.loading import CheckpointReader, Progress, read_config
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
 
@@ -268,3 +268,9 @@ def test_a_rank_never_holds_much_more_than_its_own_weights(hundred_megabytes: Pa
     for share in measured:
         assert share["resident"] > 70e6
         assert share["peak"] < 1.25 * share["resident"]
+
+
+def test_a_lora_adapter_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    with pytest.raises(UnsupportedModelError, match=r"holds a LoRA adapter .*: merge it into its base model"):
+        read_config(tmp_path)

@@ -9,7 +9,7 @@ import transformers
 from tests.support.tiny_models import tiny_config, tiny_tokenizer
 
 from bloomery.engines import models
-from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,33 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token_on_the_left(tmp_pat
     loaded = models.load_tokenizer(tmp_path)
 
     assert (loaded.pad_token, loaded.padding_side) == ("</s>", "left")
+
+
+class TestAChatTemplateOfTheUsers:
+    def test_it_may_be_jinja_text(self) -> None:
+        tokenizer = tiny_tokenizer()
+        models.give_chat_template(tokenizer, "{{ messages[0].content }}")
+        assert tokenizer.apply_chat_template([{"role": "user", "content": "Who?"}], tokenize=False) == "Who?"
+
+    def test_it_may_be_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "chat.jinja").write_text("{{ messages[0].content }}é")
+        tiny_tokenizer().save_pretrained(tmp_path)
+        tokenizer = models.load_tokenizer(tmp_path, chat_template=str(tmp_path / "chat.jinja"))
+        assert tokenizer.chat_template == "{{ messages[0].content }}é"
+
+    def test_one_that_wants_other_messages_is_taken(self) -> None:
+        tokenizer = tiny_tokenizer()
+        models.give_chat_template(tokenizer, "{{ raise_exception('a system message first') }}")
+        assert "system message" in tokenizer.chat_template
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ("missing.jinja", "neither Jinja text nor the path of a readable file"),
+            ("{% for", "is not Jinja: line 1"),
+            ("a\0b", "neither Jinja text"),
+        ],
+    )
+    def test_one_that_is_none_is_refused_when_the_model_loads(self, source: str, words: str) -> None:
+        with pytest.raises(ConfigurationError, match=words):
+            models.give_chat_template(tiny_tokenizer(), source)

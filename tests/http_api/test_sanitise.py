@@ -64,6 +64,13 @@ def test_a_header_that_cannot_be_sent_is_left_out_and_named() -> None:
     assert safe.dropped == ("bad name", "X-Long")
 
 
+def test_a_head_of_more_than_clients_take_is_cut_to_what_they_do() -> None:
+    safe = head(200, "OK", {"X" * 9000: "1", **{f"X-{number}": "v" * 1000 for number in range(200)}})
+    assert 20 < len(safe.headers) < 40
+    assert len(safe.headers) + len(safe.dropped) == 201
+    assert len(head(200, "OK", {f"X-{number}": "v" for number in range(200)}).headers) == 90
+
+
 def test_of_two_spellings_of_a_header_the_later_wins() -> None:
     assert head(200, "OK", {"content-type": "a/b", "Content-Type": "c/d"}).headers == [("Content-Type", "c/d")]
 

@@ -39,6 +39,39 @@ def test_tokens_add_up() -> None:
     assert rank.status().tokens == 5
 
 
+def test_tokens_of_prompts_add_up() -> None:
+    rank = Rank()
+    rank.read_prompts(2)
+    rank.read_prompts(3)
+    assert (rank.status().prompt_tokens, rank.status().tokens) == (5, 0)
+
+
+def test_a_phase_is_told_with_its_seconds_once_it_is_over() -> None:
+    rank = Rank()
+    rank.report("fetching")
+    rank.report("fetching", 50.0)
+    assert list(rank.status().phases) == ["starting"]
+    rank.report("loading weights")
+    rank.report("ready", 100.0)
+    phases = rank.status().phases
+    assert list(phases) == ["starting", "fetching", "loading weights"]
+    assert all(0 <= seconds < 60 for seconds in phases.values())
+
+
+def test_being_ready_is_no_phase_of_the_load() -> None:
+    rank = Rank()
+    for phase in ("ready", "adapting", "ready"):
+        rank.report(phase)
+    assert list(rank.status().phases) == ["starting", "adapting"]
+
+
+def test_a_handler_that_names_endless_phases_is_not_followed() -> None:
+    rank = Rank()
+    for number in range(100):
+        rank.report(f"step {number}")
+    assert len(rank.status().phases) == 32
+
+
 def test_cancelling_the_running_request_is_seen() -> None:
     rank = Rank()
     rank.begin("a")

@@ -16,6 +16,8 @@ statuses = st.builds(
     st.integers(0, 2**60),
     st.text(),
     st.text(),
+    st.integers(0, 2**60),
+    st.dictionaries(st.text(), st.floats(0, 1e6)),
 )
 
 
@@ -37,7 +39,26 @@ def test_what_is_no_question_is_a_protocol_error(line: bytes) -> None:
         decode_ask(line)
 
 
-@pytest.mark.parametrize("line", [b"", b"[]", b"{}", b'{"phase":"x","percent":"y","steps":1,"tokens":1}'])
+RANK = b'{"phase":"x","percent":1,"steps":1,"tokens":1,"request_id":""'
+
+
+def test_a_rank_of_an_older_version_counts_no_prompts_and_names_no_phases() -> None:
+    assert decode_status(RANK + b"}") == Status("x", 1.0, 1, 1, "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"phase":"x","percent":"y","steps":1,"tokens":1}',
+        RANK + b',"prompt_tokens":[]}',
+        RANK + b',"phases":[1]}',
+        RANK + b',"phases":{"a":"b"}}',
+        RANK + b',"phases":{"a":null}}',
+    ],
+)
 def test_what_is_no_answer_is_a_protocol_error(line: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_status(line)

@@ -139,7 +139,9 @@ async def test_a_full_queue_refuses_in_djlservings_words(start_model):
         for _ in range(2):
             tasks.create_task(echo(model))
         await until(lambda: model.status().queued == 2)
-        with pytest.raises(CapacityError, match=r"^Worker queue capacity exceeded for model: m \(job_queue_size=2, 2 requests wait\)$"):
+        with pytest.raises(
+            CapacityError, match=r"^Worker queue capacity exceeded for model: m \(job_queue_size=2, 2 requests wait\)$"
+        ):
             await echo(model)
         (model.settings.model_dir / "gate").touch()
 

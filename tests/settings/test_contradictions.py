@@ -15,6 +15,7 @@ from tests.support.settings_world import World
         ("option.async_mode=true\nbatch_size=4", "batch_size=4 has no effect: with option.async_mode"),
         ("option.rolling_batch=auto\noption.async_mode=true", "the rolling batch is not used"),
         ("option.max_rolling_batch_size=4", "has no effect without a handler of your own and option.rolling_batch"),
+        ("option.max_rolling_batch_prefill_tokens=4", "has no effect without a handler of your own"),
         ("batch_size=4\njob_queue_size=2", "is never reached: job_queue_size=2"),
         ("batch_size=4\noption.enable_streaming=true", "contradicts .*batch_size=4: the answers of a batch are not"),
         (

@@ -9,7 +9,7 @@ import pytest
 from tests.support.settings_world import ROOT, World
 
 from bloomery.errors import ConfigurationError
-from bloomery.settings import Secret, Settings, load
+from bloomery.settings import Secret, Settings, image_variables, load
 from bloomery.settings.source import Home
 
 
@@ -236,6 +236,7 @@ def test_each_variable_arrives_with_its_type(world: World, name: str, text: str,
         ("HF_TASK", "task"),
         ("HF_MODEL_TRUST_REMOTE_CODE", "trust_remote_code"),
         ("HF_MODEL_QUANTIZE", "quantize"),
+        ("MAX_BATCH_PREFILL_TOKENS", "max_rolling_batch_prefill_tokens"),
         ("OPTION_SOMETHING_OF_THE_HANDLERS", "something_of_the_handlers"),
     ],
 )
@@ -325,6 +326,23 @@ def test_known_keys_and_a_handlers_own_are_not(world: World) -> None:
 )
 def test_an_unknown_variable_of_the_server_is_warned_of(world: World, name: str, notice: str) -> None:
     assert world.settings("mine", **{name: "1"}).notices == [notice]
+
+
+@pytest.mark.parametrize("name", image_variables.WITHOUT_EFFECT)
+def test_a_variable_of_djlservings_images_without_effect_is_told_of(world: World, name: str) -> None:
+    (notice,) = world.settings("mine", **{name: "1"}).notices
+    assert notice == f"environment {name} has no effect in this server: {image_variables.WITHOUT_EFFECT[name]}"
+
+
+def test_a_variable_that_is_not_meant_for_us_is_only_remarked_upon(world: World) -> None:
+    settings = world.settings("mine", OMP_NUM_THREADS="1")
+    assert settings.notices == []
+    assert settings.remarks[0].startswith("environment OMP_NUM_THREADS has no effect")
+
+
+def test_what_libraries_read_for_themselves_is_left_alone(world: World) -> None:
+    settings = world.settings("mine", HF_TOKEN="hush", HF_HOME="/x", NCCL_DEBUG="INFO")
+    assert (settings.notices, settings.remarks) == ([], [])
 
 
 def test_an_unknown_bare_key_on_the_command_line_is_refused(world: World) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bloomery.settings import ModelSettings, ServerSettings, table
+from bloomery.settings import ModelSettings, ServerSettings, image_variables, security, server_table, table
 from bloomery.settings.server_table import SERVER
 from bloomery.settings.table import Setting
 
@@ -33,6 +33,16 @@ def test_a_setting_is_documented_with_its_variables_and_default(setting: Setting
 @pytest.mark.parametrize("name", [*table.OPTION_VARIABLES, "SAGEMAKER_BIND_TO_PORT", "SAGEMAKER_MAX_PAYLOAD_IN_MB"])
 def test_a_variable_is_documented(name: str) -> None:
     assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("name", [*image_variables.WITHOUT_EFFECT, *image_variables.REMARKS, *security.CONTROLS])
+def test_a_variable_without_effect_and_a_security_control_are_documented(name: str) -> None:
+    assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("key", [*server_table.KEYS_WITHOUT_EFFECT, *server_table.KEYSTORES])
+def test_a_key_of_config_properties_without_effect_is_documented(key: str) -> None:
+    assert f"`{key}" in PAGE
 
 
 @pytest.mark.parametrize("key", [key for key in table.WITHOUT_EFFECT if not key.startswith("gpu.")])

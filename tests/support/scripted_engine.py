@@ -14,6 +14,7 @@ class ScriptedEngine:
 
     name = "scripted"
     model_type = "none"
+    encoder_decoder = False
 
     def __init__(
         self,

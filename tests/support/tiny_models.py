@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 VOCABULARY = 320
 HIDDEN, HEADS, KEY_VALUE_HEADS, LAYERS, INNER, POSITIONS = 64, 4, 2, 2, 128, 256
@@ -97,11 +97,90 @@ def tiny_config(family: str, **config: Any) -> Any:
 
 def tiny_model(family: str, directory: Path, **config: Any) -> Path:
     """Write a checkpoint of ``family`` (safetensors, config, tokenizer) into ``directory`` and return it."""
-    directory.mkdir(parents=True, exist_ok=True)
     model = transformers.AutoModelForCausalLM.from_config(tiny_config(family, **config), dtype=torch.float32)
+    return _saved(model, tiny_tokenizer(), directory)
+
+
+# The special tokens around a text or a pair of texts, as BERT has them; the classification token comes first.
+_ENCODER_TOKENS = ["[CLS]", "[SEP]", "[MASK]"]
+_TINY_ENCODER: dict[str, Any] = {
+    "vocab_size": VOCABULARY + len(_ENCODER_TOKENS),
+    "pad_token_id": 3,
+    "hidden_size": HIDDEN,
+    "num_attention_heads": HEADS,
+    "num_hidden_layers": LAYERS,
+    "intermediate_size": INNER,
+    "max_position_embeddings": POSITIONS,
+}
+_TINY_SEQ2SEQ: dict[str, Any] = {
+    **_IDS,
+    "d_model": HIDDEN,
+    "encoder_layers": LAYERS,
+    "decoder_layers": LAYERS,
+    "encoder_attention_heads": HEADS,
+    "decoder_attention_heads": HEADS,
+    "encoder_ffn_dim": INNER,
+    "decoder_ffn_dim": INNER,
+    "max_position_embeddings": POSITIONS,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+}
+_T5: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": HIDDEN,
+    "d_kv": HIDDEN // HEADS,
+    "d_ff": INNER,
+    "num_heads": HEADS,
+    "num_layers": LAYERS,
+    "pad_token_id": 3,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 3,
+}
+_SEQ2SEQ = {"t5": _T5, "bart": _TINY_SEQ2SEQ, "marian": _TINY_SEQ2SEQ}
+
+
+def tiny_encoder_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """``tiny_tokenizer`` with BERT's frame: [CLS] text [SEP], and [CLS] text [SEP] other [SEP]."""
+    plain = tiny_tokenizer()
+    plain.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"})
+    ids = {token: plain.convert_tokens_to_ids(token) for token in _ENCODER_TOKENS}
+    plain.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[(token, ids[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        unk_token="<unk>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_encoder(head: str, directory: Path, family: str = "bert", **config: Any) -> Path:
+    """Write an encoder with a head, such as ``SequenceClassification``, and return its directory."""
+    settings = transformers.AutoConfig.for_model(family, **{**_TINY_ENCODER, **config})
+    model = getattr(transformers, f"AutoModelFor{head}").from_config(settings, dtype=torch.float32)
+    return _saved(model, tiny_encoder_tokenizer(), directory)
+
+
+def tiny_seq2seq(family: str, directory: Path, **config: Any) -> Path:
+    """Write a checkpoint of an encoder-decoder (t5, bart, marian) and return its directory."""
+    settings = transformers.AutoConfig.for_model(family, **{**_SEQ2SEQ[family], **config})
+    model = transformers.AutoModelForSeq2SeqLM.from_config(settings, dtype=torch.float32)
+    return _saved(model, tiny_tokenizer(), directory)
+
+
+def _saved(model: Any, tokenizer: Any, directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
     randomise(model)
     model.save_pretrained(directory)
-    tiny_tokenizer().save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
     return directory
 
 

@@ -30,7 +30,7 @@ FAST = Limits(
 )
 
 HANDLER = """
-import gc, json, os, random, signal, sys, time
+import gc, json, os, random, signal, sys, threading, time
 from pathlib import Path
 from bloomery.processes import control, rank
 from djl_python import Output
@@ -114,6 +114,14 @@ def handle(inputs):
         sockets[0].sendall(b"\\xff" * 64)
     if do == "hold the interpreter" and mine:
         sum(range(10**13))  # one long call in C: no other thread of this process runs meanwhile
+    if do == "hang later" and mine:  # once the answer is out, in a thread that holds the interpreter
+        def hang():
+            time.sleep(0.2)
+            sum(range(10**13))
+        threading.Thread(target=hang, daemon=True).start()
+    if do == "garbage later" and mine:
+        sockets = [each._socket for each in gc.get_objects() if type(each) is Connection]
+        threading.Timer(0.2, sockets[0].sendall, [b"\\xff" * 64]).start()
     if do == "garble" and mine:
         control.encode = lambda message: b"what?\\n"
         time.sleep(600)

@@ -15,6 +15,7 @@ class Echo:
 
     name = "echo"
     model_type = "none"
+    encoder_decoder = False
     max_tokens = 64
 
     def __init__(self, tokenizer: Any) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from bloomery.engines.base import GenerationParameters
 from bloomery.errors import BadRequestError
+from bloomery.formats import Compat, Style
+from bloomery.tasks.options import AnswerOptions
 from bloomery.tasks.request import GenerationRequest, read_request
 from djl_python import Input
 
@@ -69,10 +71,64 @@ def test_null_means_the_default(request_of: MakeInput) -> None:
 
 
 def test_a_parameter_that_asks_for_nothing_is_accepted(request_of: MakeInput) -> None:
-    body = b'{"inputs": "a", "parameters": {"details": false, "watermark": false, "best_of": 1, "use_cache": true}}'
+    parameters = {
+        "n": 1,
+        "watermark": False,
+        "best_of": 1,
+        "use_cache": True,
+        "top_n_tokens": 0,
+        "frequency_penalty": 0,
+    }
+    body = json.dumps({"inputs": "a", "parameters": parameters}).encode()
     assert read_request(request_of(body)) == GenerationRequest(prompts=("a",))
-    asking = read_request(request_of(b'{"inputs": "a", "parameters": {"details": true}}'))
-    assert asking.parameters.extra == {"details": True}  # which the engine refuses
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("n", 2, "send the prompt several times"),
+        ("best_of", 3, "send the prompt several times"),
+        ("num_return_sequences", 2, "send the prompt several times"),
+        ("top_n_tokens", 5, "details: true"),
+        ("decoder_input_details", True, "send false"),
+        ("watermark", True, "send false"),
+        ("presence_penalty", 0.5, "repetition_penalty"),
+        ("logprobs", 1, "details: true"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_what_can(
+    request_of: MakeInput, name: str, value: object, remedy: str
+) -> None:
+    body = json.dumps({"inputs": "a", "parameters": {name: value}}).encode()
+    with pytest.raises(BadRequestError) as caught:
+        read_request(request_of(body))
+    assert f"parameters.{name} is {json.dumps(value)}: " in str(caught.value)
+    assert remedy in str(caught.value)
+
+
+def test_what_the_answer_shall_tell_is_read(request_of: MakeInput) -> None:
+    body = b'{"inputs": ["a"], "parameters": {"details": true, "return_full_text": false, "truncate": 3}}'
+    read = read_request(request_of(body))
+    assert (read.listed, read.details, read.return_full_text, read.truncate) == (True, True, False, 3)
+
+
+def test_a_request_without_stop_sequences_gets_the_models(request_of: MakeInput) -> None:
+    options = AnswerOptions(stop_sequences=("###",))
+    own = b'{"inputs": "a", "parameters": {"stop": ["!"]}}'
+    none = b'{"inputs": "a", "parameters": {"stop": []}}'
+    requests = [request_of(b'{"inputs": "a"}'), request_of(b"a", "text/plain"), request_of(own), request_of(none)]
+    found = [read_request(request, options).parameters.stop_sequences for request in requests]
+    assert found == [("###",), ("###",), ("!",), ()]
+
+
+@pytest.mark.parametrize(("compat", "sampled"), [("documented", False), ("0.27", False), ("0.36", True)])
+def test_a_temperature_alone_means_sampling_since_lmi_0_32(
+    request_of: MakeInput, compat: Compat, sampled: bool
+) -> None:
+    options = AnswerOptions(style=Style(compat=compat))
+    hot = read_request(request_of(b'{"inputs": "a", "parameters": {"temperature": 0.7}}'), options)
+    said = read_request(request_of(b'{"inputs": "a", "parameters": {"top_p": 0.7, "do_sample": false}}'), options)
+    assert (hot.parameters.do_sample, said.parameters.do_sample) == (sampled, False)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from tests.support.scripted_engine import ScriptedEngine
 from bloomery import tasks
 from bloomery.engines.base import GenerationParameters, Step
 from bloomery.errors import UnsupportedModelError, UnsupportedRequestError
+from bloomery.formats import Style
 from bloomery.protocol import private
 from bloomery.protocol.events import Finish, Token, decode_event
+from bloomery.tasks import AnswerOptions
 from djl_python import Input, Output
 
 MakeInput = Callable[..., Input]
@@ -94,7 +96,7 @@ def test_our_server_can_ask_for_events(tokenizer: Any, request_of: MakeInput) ->
         Token(0, row[0], ""),
         Token(0, row[1], ""),
         Token(0, row[2], "日"),
-        Token(0, row[3], ""),
+        Token(0, row[3], "", last=True),
         Finish(0, "eos_token", 4, len(ids(tokenizer, "To")), "日"),
     ]
 
@@ -211,3 +213,76 @@ def test_a_stream_that_nobody_reads_on_stops_the_engine(tokenizer: Any, request_
 def test_a_checkpoint_without_a_tokenizer_is_not_the_clients_fault(request_of: MakeInput) -> None:
     with pytest.raises(UnsupportedModelError, match="brings no tokenizer"):
         tasks.answer(ScriptedEngine(None, [[70]]), request_of(ask(inputs="To")))
+
+
+def options(stream: bool = False, **style: Any) -> AnswerOptions:
+    return AnswerOptions(stream=stream, style=Style(**style))
+
+
+def test_an_object_is_streamed_token_by_token(tokenizer: Any, request_of: MakeInput) -> None:
+    row = ids(tokenizer, " be")
+    engine = ScriptedEngine(tokenizer, [row])
+    request = request_of(ask(inputs="To", parameters={"details": True}))
+    output = tasks.answer(engine, request, options(stream=True, shape="object"))
+    lines = lines_of(output)
+    assert [line["token"]["id"] for line in lines] == row
+    assert "".join(line["token"]["text"] for line in lines) == lines[-1]["generated_text"] == " be"
+    assert lines[-1]["details"] == {"finish_reason": "length", "generated_tokens": len(row), "inputs": "To"}
+
+
+def test_a_token_leaves_before_the_next_one_is_computed(tokenizer: Any, request_of: MakeInput) -> None:
+    engine = ScriptedEngine(tokenizer, [ids(tokenizer, "abcd")])
+    output = tasks.answer(engine, request_of(ask(inputs="To", stream=True)), options(shape="object"))
+    assert output.stream_content is not None
+    for made, _line in enumerate(output.stream_content, start=1):
+        assert engine.steps_made == made
+
+
+def test_server_sent_events_are_announced_as_such(tokenizer: Any, request_of: MakeInput) -> None:
+    engine = ScriptedEngine(tokenizer, [ids(tokenizer, "a")])
+    output = tasks.answer(engine, request_of(ask(inputs="To", stream=True)), options(shape="tgi", stream_form="sse"))
+    assert output.get_property("content-type") == "text/event-stream"
+    (event,) = output.stream_content or ()
+    assert event.startswith(b'data: {"index": 1, "token": {')
+    assert event.endswith(b"\n\n")
+
+
+def test_a_stream_of_tokens_takes_one_prompt(tokenizer: Any, request_of: MakeInput) -> None:
+    engine = ScriptedEngine(tokenizer, [[70], [70]])
+    output = tasks.answer(engine, request_of(ask(inputs=["To", "be"], stream=True)), options(shape="object"))
+    assert output.code == 400
+    assert "inputs holds 2 texts" in body_of(output)["error"]
+
+
+def test_bare_text_is_the_answer_when_no_formatter_is_wanted(tokenizer: Any, request_of: MakeInput) -> None:
+    engine = ScriptedEngine(tokenizer, [ids(tokenizer, " be")])
+    plain = options(plain=True, stream_form="text")
+    whole = tasks.answer(engine, request_of(ask(inputs="To")), plain)
+    streamed = tasks.answer(engine, request_of(ask(inputs="To", stream=True)), plain)
+    several = tasks.answer(engine, request_of(ask(inputs=["To", "be"])), plain)
+    assert (whole.get_property("content-type"), whole.content.value_at(0)) == ("text/plain; charset=utf-8", b" be")
+    assert b"".join(streamed.stream_content or ()) == b" be"
+    assert several.code == 400
+
+
+def test_details_tell_of_special_tokens(tokenizer: Any, request_of: MakeInput) -> None:
+    engine = ScriptedEngine(tokenizer, [[70, tokenizer.eos_token_id]], reason="eos_token")
+    request = request_of(ask(inputs="To", parameters={"details": True}))
+    (answered,) = body_of(tasks.answer(engine, request, options(shape="tgi")))
+    assert [token["special"] for token in answered["details"]["tokens"]] == [False, True]
+    assert answered["details"]["finish_reason"] == "eos_token"
+
+
+def test_truncation_keeps_the_end_of_the_prompt(tokenizer: Any, request_of: MakeInput) -> None:
+    engine = ScriptedEngine(tokenizer, [[70]])
+    output = tasks.answer(engine, request_of(ask(inputs="To be, or not", parameters={"truncate": 2})))
+    assert engine.prompts == [ids(tokenizer, "To be, or not")[-2:]]
+    assert body_of(output)[0]["generated_text"].startswith("To be, or not")
+    assert tokenizer.truncation_side == "right"
+
+
+def test_an_encoder_decoder_never_repeats_its_prompt(tokenizer: Any, request_of: MakeInput) -> None:
+    engine = ScriptedEngine(tokenizer, [ids(tokenizer, " be")])
+    engine.encoder_decoder = True
+    request = request_of(ask(inputs="To", parameters={"return_full_text": True}))
+    assert body_of(tasks.answer(engine, request)) == [{"generated_text": " be"}]

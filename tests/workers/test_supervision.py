@@ -72,14 +72,15 @@ async def test_an_idle_group_whose_rank_dies_restarts_by_itself(start_model):
     await until(lambda: model.status().state == "ready" and not set(pids(model)) & set(before))
 
 
-async def test_a_rank_that_exits_is_reported_with_its_code_and_its_last_words(start_model):
+async def test_a_rank_that_exits_is_reported_with_its_code_and_its_last_words_go_to_the_log_alone(start_model, caplog):
     model = await start_model(2)
 
     message = await failure(model, "exit", rank=1)
 
     assert "rank 1 (pid " in message
     assert "exited with code 3" in message
-    assert "about to leave" in message
+    assert "about to leave" not in message
+    await until(lambda: "about to leave" in caplog.text)
 
 
 async def test_a_stopped_rank_is_noticed_within_two_seconds(start_model):
@@ -206,6 +207,49 @@ async def test_a_crash_loop_marks_the_model_failed(start_model):
     assert "3 failures in a row without an answer" in model.status().message
     with pytest.raises(ServiceUnavailableError, match="exited with code 9"):
         await echo(model)
+
+
+async def test_answers_between_them_do_not_hide_a_crash_loop(start_model):
+    model = await start_model(crash_loop_limit=3)
+
+    for _ in range(2):
+        await failure(model, "exit")
+        assert await echo(model) == "hello"
+    await failure(model, "exit")
+    await until(lambda: model.status().state == "failed")
+
+    assert "crash loop: workers were lost 3 times within 600 s" in model.status().message
+    assert "exited with code 3" in model.status().message
+
+
+async def test_losses_that_lie_further_apart_are_no_crash_loop(start_model):
+    model = await start_model(crash_loop_limit=2, crash_loop_window=0.01)
+
+    for _ in range(3):
+        await failure(model, "exit")
+        assert await echo(model) == "hello"
+
+
+async def test_a_rank_that_hangs_without_any_request_is_noticed_and_replaced(start_model):
+    model = await start_model(2, limits=replace(FAST, silence=600, idle_silence=1))
+    before = pids(model)
+
+    async with model.submit(ask("hang later", rank=1)) as answer:
+        assert answer.code == 200
+
+    await until(lambda: model.status().state == "ready" and not set(pids(model)) & set(before))
+    assert await echo(model) == "hello"
+
+
+async def test_bytes_that_belong_to_no_request_end_the_group(start_model):
+    model = await start_model(2)
+    before = pids(model)
+
+    async with model.submit(ask("garbage later", rank=1)) as answer:
+        assert answer.code == 200
+
+    await until(lambda: model.status().state == "ready" and not set(pids(model)) & set(before))
+    assert await echo(model) == "hello"
 
 
 async def test_an_answer_between_two_crashes_starts_the_count_again(start_model):

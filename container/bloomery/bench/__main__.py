@@ -1,4 +1,5 @@
-"""``python -m bloomery.bench``: ``engines`` compares the engines, ``echo`` measures the server alone."""
+"""``python -m bloomery.bench``: ``engines`` compares the engines, ``echo`` measures the server alone, ``recovery`` how
+soon it answers again when a rank is killed."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bloomery.bench import checkpoints, echo, engines, report
+from bloomery.bench import checkpoints, echo, engines, recovery, report
 from bloomery.bench.configurations import CONFIGURATIONS, Configuration
 from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.processes.machine import cores
@@ -47,9 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--allreduce", default="auto", help="auto, gloo or shm (default auto)")
     compare.set_defaults(run=_engines)
     server = commands.add_parser("echo", help="the server's own latency and requests per second")
-    server.add_argument("--seconds", type=float, default=5.0, help="per number of connections (default 5)")
+    server.add_argument("--seconds", type=float, default=3.0, help="per case and round (default 3)")
+    server.add_argument("--rounds", type=int, default=3, help="the servers take turns (default 3)")
     server.set_defaults(run=_echo)
-    for command in (compare, server):
+    kill = commands.add_parser("recovery", help="from kill -9 of a rank to the next right answer")
+    kill.add_argument("--kills", type=int, default=5, help="per model (default 5)")
+    kill.set_defaults(run=_recovery)
+    for command in (compare, server, kill):
         command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     return parser
 
@@ -92,9 +97,18 @@ def _selected(only: str) -> list[Configuration]:
 
 
 def _echo(options: argparse.Namespace) -> int:
-    results = echo.run(options.seconds)
+    results, start = echo.run(options.seconds, options.rounds)
     print(f"echo handler through the server, {_machine()}\n")
     print(echo.table(results))
+    print(f"\n{echo.start_line(start)}")
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
+def _recovery(options: argparse.Namespace) -> int:
+    results = recovery.run(options.kills)
+    print(f"kill -9 of a rank, {_machine()}\n")
+    print(recovery.table(results))
     _write(options.json, [result.as_json() for result in results])
     return 0
 

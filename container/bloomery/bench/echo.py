@@ -1,45 +1,38 @@
-"""The server's own cost: a handler that echoes, behind the real server, asked over kept-open connections."""
+"""The server's own cost: a handler that echoes, behind the real server, beside a bare aiohttp echo in the same run."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import re
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from bloomery.bench import load, servers
 from bloomery.bench.measure import ProcessorTime, percentile, share_of_others
-from bloomery.errors import WorkerError
-from bloomery.processes import launch_shim
+from bloomery.bench.servers import Server
 
-_HANDLER = """
-from djl_python import Output
-
-def handle(inputs):
-    if inputs.is_empty():
-        return None
-    return Output().add(inputs.get_as_bytes())
-"""
-_CONTAINER = Path(__file__).parents[2]
-_BODY = b'{"inputs": "To be, or not to be, that is the question"}'
+BARE, OURS = "bare aiohttp", "bloomery"
+SMALL, LARGE = 100, 10_000_000
+# Body size and connections. Large bodies go over one connection: what is measured is copying, not queueing.
+CASES = ((SMALL, 1), (SMALL, 4), (SMALL, 32), (LARGE, 1))
 
 
 @dataclass(frozen=True)
 class EchoResult:
-    """``others``: the part of all cores' time that neither the server, its worker nor this client took, 0 to 1."""
+    """One case of one server; lists hold a value per round. ``others``: the largest part of all cores' time, 0 to 1,
+    that neither server, worker nor this client took."""
 
+    server: str
+    body_bytes: int
     connections: int
     requests: int
-    p50_ms: float
-    p99_ms: float
-    requests_per_second: float
+    p50_ms: list[float]
+    p99_ms: list[float]
+    requests_per_second: list[float]
+    server_cpu_us: float  # processor time of the serving process per request, microseconds
     others: float
 
     def as_json(self) -> dict[str, Any]:
@@ -47,104 +40,95 @@ class EchoResult:
         return asdict(self)
 
 
-def run(seconds: float, connections: tuple[int, ...] = (1, 4)) -> list[EchoResult]:
-    """Start a server of our own on a free port and ask it for ``seconds`` with each number of connections."""
+@dataclass(frozen=True)
+class StartResult:
+    """Seconds from the start to the first answer on /ping and to being ready, and the serving process's memory then."""
+
+    port_open: float
+    ready: float
+    resident_bytes: int
+
+
+def run(
+    seconds: float, rounds: int = 3, cases: Sequence[tuple[int, int]] = CASES
+) -> tuple[list[EchoResult], StartResult]:
+    """Start both servers and ask them in turns, ``seconds`` per case and round."""
     with tempfile.TemporaryDirectory(prefix="bloomery-bench-") as directory:
-        model = Path(directory) / "echo"
-        model.mkdir()
-        (model / "model.py").write_text(_HANDLER)
-        (model / "serving.properties").write_text("engine=Python\n")
-        with _server(model, Path(directory) / "server.log") as (url, pid):
-            asyncio.run(_ask(url, pid, 1, min(1.0, seconds)))  # warms up
-            return [asyncio.run(_ask(url, pid, number, seconds)) for number in connections]
+        scratch = Path(directory)
+        with servers.bare(scratch=scratch) as peer, servers.bloomery(
+            servers.echo_model(scratch), scratch=scratch
+        ) as ours:  # fmt: skip
+            start = StartResult(ours.port_open, ours.ready, ours.resident_bytes)
+            both = {BARE: peer, OURS: ours}
+            for server in both.values():  # warms up
+                load.ask(f"{server.url}/invocations", b"x", 1, min(1.0, seconds))
+            return [result for size, number in cases for result in _case(both, size, number, seconds, rounds)], start
 
 
-def table(results: list[EchoResult]) -> str:
-    """Markdown."""
+def _case(both: dict[str, Server], size: int, connections: int, seconds: float, rounds: int) -> list[EchoResult]:
+    body = os.urandom(size // 2).hex().encode()
+    samples: dict[str, list[_Sample]] = {name: [] for name in both}
+    for _ in range(rounds):
+        for name, server in both.items():
+            samples[name].append(_sample(server, body, connections, seconds))
+    return [
+        EchoResult(
+            name,
+            len(body),
+            connections,
+            sum(len(each.latencies) for each in taken),
+            [1000 * percentile(each.latencies, 50) for each in taken],
+            [1000 * percentile(each.latencies, 99) for each in taken],
+            [len(each.latencies) / each.elapsed for each in taken],
+            median(1e6 * each.server_cpu / len(each.latencies) for each in taken),
+            max(each.others for each in taken),
+        )
+        for name, taken in samples.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    latencies: list[float]
+    elapsed: float
+    server_cpu: float
+    others: float
+
+
+def _sample(server: Server, body: bytes, connections: int, seconds: float) -> _Sample:
+    pids = [os.getpid(), server.pid, *server.descendants]
+    before, own = ProcessorTime.now(pids), ProcessorTime.now([server.pid])
+    seen = load.ask(f"{server.url}/invocations", body, connections, seconds)
+    others = share_of_others(before, ProcessorTime.now(pids))
+    used = ProcessorTime.now([server.pid]).ours - own.ours
+    return _Sample(seen.latencies, seen.elapsed, used, others)
+
+
+def table(results: Sequence[EchoResult]) -> str:
+    """Markdown; figures are medians over the rounds, with the smallest and largest round of requests/s."""
     lines = [
-        "| connections | requests | P50 ms | P99 ms | requests/s | others' CPU |",
-        "|---|---|---|---|---|---|",
+        "| server | body | connections | requests | P50 ms | P99 ms | requests/s | rounds | x bare | CPU µs | others |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {r.connections} | {r.requests} | {r.p50_ms:.2f} | {r.p99_ms:.2f} | {r.requests_per_second:.0f} "
-        f"| {r.others:.0%} |"
-        for r in results
-    ]
+    bare = {(r.body_bytes, r.connections): median(r.requests_per_second) for r in results if r.server == BARE}
+    for r in results:
+        rate = median(r.requests_per_second)
+        ratio = rate / bare[r.body_bytes, r.connections]
+        spread = f"{min(r.requests_per_second):.0f}–{max(r.requests_per_second):.0f}"
+        lines.append(
+            f"| {r.server} | {_size(r.body_bytes)} | {r.connections} | {r.requests} | {median(r.p50_ms):.2f} "
+            f"| {median(r.p99_ms):.2f} | {rate:.0f} | {spread} | {ratio:.2f} | {r.server_cpu_us:.0f} | {r.others:.0%} |"
+        )
     return "\n".join(lines)
 
 
-async def _ask(url: str, pid: int, connections: int, seconds: float) -> EchoResult:
-    import aiohttp
-
-    latencies: list[float] = []
-    pids = [os.getpid(), pid, *_descendants(pid)]
-    before = ProcessorTime.now(pids)
-    started = time.perf_counter()
-    end = started + seconds
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as session:
-
-        async def ask() -> None:
-            while (sent := time.perf_counter()) < end:
-                async with session.post(f"{url}/invocations", data=_BODY) as response:
-                    if await response.read() != _BODY:
-                        raise WorkerError(f"the echo came back wrong: HTTP {response.status}")
-                latencies.append(time.perf_counter() - sent)
-
-        await asyncio.gather(*(ask() for _ in range(connections)))
-    elapsed = time.perf_counter() - started
-    others = share_of_others(before, ProcessorTime.now(pids))
-    return EchoResult(
-        connections,
-        len(latencies),
-        1000 * percentile(latencies, 50),
-        1000 * percentile(latencies, 99),
-        len(latencies) / elapsed,
-        others,
+def start_line(start: StartResult) -> str:
+    """In words."""
+    return (
+        f"start: first answer on /ping after {start.port_open:.2f} s, ready after {start.ready:.2f} s, "
+        f"serving process {start.resident_bytes / 2**20:.0f} MB"
     )
 
 
-@contextlib.contextmanager
-def _server(model: Path, log: Path) -> Iterator[tuple[str, int]]:
-    shim = [sys.executable, "-I", "-S", str(launch_shim.__file__), str(os.getpid())]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*shim, sys.executable, "-m", "bloomery", "serve", str(model), "--port", "0"],
-            env=os.environ | {"PYTHONPATH": str(_CONTAINER)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield _when_ready(process, log), process.pid
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _when_ready(process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> str:
-    import urllib.error
-    import urllib.request
-
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and process.poll() is None:
-        found = re.search(r"listening on (http://\S+?);", log.read_text(errors="replace"))
-        if found:
-            with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                urllib.request.urlopen(f"{found[1]}/ping", timeout=5).close()
-                return found[1]
-        time.sleep(0.1)
-    raise WorkerError(
-        f"the echo server was not ready within {seconds:.0f} s:\n{log.read_text(errors='replace')[-3000:]}"
-    )
-
-
-def _descendants(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *_descendants(int(child))]
-    return found
+def _size(count: int) -> str:
+    return f"{count} B" if count < 10_000 else f"{count / 1e6:g} MB"

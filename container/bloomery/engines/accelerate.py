@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bloomery.engines import loading, memory, models, precision
+from bloomery.engines import loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
@@ -24,22 +24,27 @@ def load(
     *,
     trust_remote_code: bool = False,
     tokenizer: str | Path | None = None,
+    chat_template: str | None = None,
+    task: str | None = None,
 ) -> TransformersEngine:
     """Load the checkpoint in ``path``.
 
     dtype: fp32, fp16, bf16, int8 (weight-only) or auto (what the checkpoint says).
     device_map: accelerate's; by default "auto" where there is a GPU, else the CPU.
     max_tokens: prompt and new tokens together.
+    chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
+    task: one of models.TASKS; by default what the checkpoint's architecture is for.
     """
     path = Path(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
+    task = models.task_of(config, task)
     chosen = precision.choose(dtype, config, device)
     limit = models.token_limit(config, max_tokens)
     placement = device_map if device_map is not None else "auto" if device == "cuda" else None
     rank.current.report("loading weights")
     try:
-        model, found = models.auto_class(config).from_pretrained(
+        model, found = models.auto_class(config, task).from_pretrained(
             path,
             config=config,
             dtype=chosen.dtype,
@@ -64,10 +69,13 @@ def load(
         preparation.apply(model)
         preparation.finish()
     rank.current.report("loading weights", 100.0)
-    return TransformersEngine(
+    engine = TransformersEngine(
         name="accelerate",
         model=model,
         model_type=config.model_type,
-        tokenizer=models.load_tokenizer(Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code),
+        tokenizer=models.load_tokenizer(
+            Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code, chat_template=chat_template
+        ),
         max_tokens=limit,
     )
+    return pipelines.for_task(engine, task)

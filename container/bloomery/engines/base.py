@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bloomery.protocol.events import FinishReason
 
@@ -50,6 +50,28 @@ class TextGenerationEngine(Protocol):
     tokenizer: Any
     max_tokens: int
 
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether a prompt is read by an encoder and a text of its own is written, rather than the prompt continued."""
+        ...
+
     def generate(self, input_ids: Sequence[Sequence[int]], parameters: GenerationParameters) -> Iterator[Step]:
         """Continue each prompt (token ids, not padded, lengths may differ); yields one Step per new token."""
+        ...
+
+
+@runtime_checkable
+class PipelineEngine(Protocol):
+    """A loaded model that gives labels, fillings or spans. Every rank of a group calls it with the same arguments."""
+
+    task: str
+    max_tokens: int
+    mask_token: str | None
+
+    def count_tokens(self, text: Any) -> int:
+        """Tokens of a text, or of ``{"text": ..., "text_pair": ...}``."""
+        ...
+
+    def run(self, items: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        """One result per item, in their order."""
         ...

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from bloomery.engines import loading, memory, models, precision
+from bloomery.engines import loading, memory, models, pipelines, precision
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.reader import CheckpointReader
@@ -42,6 +42,8 @@ def load(
     allreduce: str = "auto",
     trust_remote_code: bool = False,
     tokenizer: str | Path | None = None,
+    chat_template: str | None = None,
+    task: str | None = None,
 ) -> TransformersEngine:
     """Load this rank's share of the checkpoint in ``path``.
 
@@ -52,11 +54,16 @@ def load(
     max_tokens: prompt and new tokens together.
     allreduce: how ranks on CPUs add up their shares: gloo, shm (DeepSpeed's shared memory) or auto (what is measured
         to be faster).
+    chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
+    task: one of models.TASKS; by default what the checkpoint's architecture is for.
     """
     path = Path(path)
     ranks = _ranks(tensor_parallel)
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
+    task = models.task_of(config, task)
     inject = _choose_injection(config, kernel_inject, injection_policy, ranks)
+    if ranks > 1 or inject:
+        pipelines.check_splittable(config, task, inject, injection_policy is not None)
     chosen = precision.choose(dtype, config, _device())
     limit = models.token_limit(config, max_tokens)
     if ranks > 1:
@@ -64,7 +71,7 @@ def load(
     rank.current.report("joining ranks")
     start_ranks(ranks, allreduce)
     rank.current.report("building model")
-    auto_class = models.auto_class(config)
+    auto_class = models.auto_class(config, task)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
     preparation = precision.Preparation(chosen, _device())
     with memory.returned_when_freed(), loading.reading(path, meta.rename) as reader:
@@ -77,16 +84,19 @@ def load(
     preparation.finish()
     models.give_generation_config(model, path)
     before = getattr(model, "reset_cache", None) if inject else None
-    return TransformersEngine(
+    engine = TransformersEngine(
         name="deepspeed",
         model=model,
         model_type=config.model_type,
-        tokenizer=models.load_tokenizer(Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code),
+        tokenizer=models.load_tokenizer(
+            Path(tokenizer) if tokenizer else path, trust_remote_code=trust_remote_code, chat_template=chat_template
+        ),
         max_tokens=limit,
         ranks=ranks,
         beams=not inject,
         before=before,
     )
+    return pipelines.for_task(engine, task)
 
 
 def _ranks(tensor_parallel: int | None) -> int:

@@ -47,6 +47,11 @@ class TransformersEngine:
     beams: bool = True
     before: Callable[[], None] | None = None  # runs before each request (kernel injection resets its cache)
 
+    @property
+    def encoder_decoder(self) -> bool:
+        """As the model's config says."""
+        return bool(self.model.config.is_encoder_decoder)
+
     def generate(self, input_ids: Sequence[Sequence[int]], parameters: GenerationParameters) -> Iterator[Step]:
         """Continue each prompt; yields one Step per new token. What is wrong with a request is said at once, before
         anything that ranks do together, so that no rank waits for one that refused."""
@@ -142,10 +147,16 @@ class TransformersEngine:
     # Decoding
 
     def _inputs(self, prompts: list[list[int]]) -> dict[str, torch.Tensor]:
-        """Left-padded, so that every row's next token is its last column."""
+        """Padded on the left, so that every row's next token is its last column; for an encoder on the right, because
+        many (BART's) count positions from the first column, padding or not."""
         width = max(map(len, prompts))
-        ids = [[self._pad()] * (width - len(prompt)) + prompt for prompt in prompts]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+        rows = [([self._pad()] * (width - len(prompt)), prompt) for prompt in prompts]
+        if self.encoder_decoder:
+            ids = [prompt + padding for padding, prompt in rows]
+            mask = [[1] * len(prompt) + [0] * len(padding) for padding, prompt in rows]
+        else:
+            ids = [padding + prompt for padding, prompt in rows]
+            mask = [[0] * len(padding) + [1] * len(prompt) for padding, prompt in rows]
         device = self.model.device
         return {
             "input_ids": torch.tensor(ids, device=device),

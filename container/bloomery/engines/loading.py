@@ -40,6 +40,11 @@ def read_config(path: Path, *, trust_remote_code: bool = False) -> Any:
     """The checkpoint's config.json as transformers reads it."""
     from transformers import AutoConfig
 
+    if (path / "adapter_config.json").is_file():
+        raise UnsupportedModelError(
+            f"{path} holds a LoRA adapter (adapter_config.json), which is not served by itself or beside its model: "
+            "merge it into its base model (peft: merge_and_unload, then save_pretrained) and serve the result"
+        )
     if not (path / "config.json").is_file():
         raise CheckpointError(
             f"{path} holds no config.json: this is no transformers checkpoint, or its download is incomplete"

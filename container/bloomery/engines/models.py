@@ -6,38 +6,69 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 
 log = logging.getLogger(__name__)
 
-# What is written in config.architectures, by its ending, and the class that builds it.
-_CLASSES = (
-    ("ForCausalLM", "AutoModelForCausalLM"),
-    ("LMHeadModel", "AutoModelForCausalLM"),
-    ("ForConditionalGeneration", "AutoModelForSeq2SeqLM"),
-    ("ForMaskedLM", "AutoModelForMaskedLM"),
-    ("ForSequenceClassification", "AutoModelForSequenceClassification"),
-    ("ForTokenClassification", "AutoModelForTokenClassification"),
-    ("ForQuestionAnswering", "AutoModelForQuestionAnswering"),
+# What is written in config.architectures, by its ending, and what such a checkpoint is for.
+_TASKS = (
+    ("ForCausalLM", "text-generation"),
+    ("LMHeadModel", "text-generation"),
+    ("ForConditionalGeneration", "text2text-generation"),
+    ("MTModel", "text2text-generation"),
+    ("EncoderDecoderModel", "text2text-generation"),
+    ("ForMaskedLM", "fill-mask"),
+    ("ForSequenceClassification", "text-classification"),
+    ("ForTokenClassification", "token-classification"),
+    ("ForQuestionAnswering", "question-answering"),
 )
+_CLASSES = {
+    "text-generation": "AutoModelForCausalLM",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "fill-mask": "AutoModelForMaskedLM",
+    "text-classification": "AutoModelForSequenceClassification",
+    "zero-shot-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "feature-extraction": "AutoModel",
+}
+_OTHER_NAMES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+TASKS = (*_CLASSES, "conversational")
+GENERATING = ("text-generation", "text2text-generation", "conversational")
 
 
-def auto_class(config: Any) -> Any:
-    """The transformers class for what the checkpoint holds; a bare base model is taken for what it can do best."""
+def task_of(config: Any, asked: str | None = None) -> str:
+    """The task that was ``asked`` for (option.task); else what the checkpoint is for, by its architecture. A bare base
+    model is taken for what it can do best."""
     import transformers
 
+    if asked is not None:
+        task = _OTHER_NAMES.get(asked, asked)
+        if task not in TASKS:
+            raise UnsupportedModelError(f"task={asked} is not served; it must be one of {', '.join(TASKS)}")
+        return task
     named = (getattr(config, "architectures", None) or [""])[0]
-    for ending, name in _CLASSES:
+    for ending, task in _TASKS:
         if named.endswith(ending):
-            return getattr(transformers, name)
-    for name in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM"):
-        candidate = getattr(transformers, name)
-        if type(config) in candidate._model_mapping and not (name == "AutoModelForCausalLM" and _encodes(config)):
-            return candidate
+            return task
+    for task in ("text-generation", "text2text-generation", "fill-mask"):
+        candidate = getattr(transformers, _CLASSES[task])
+        if type(config) in candidate._model_mapping and not (task == "text-generation" and _encodes(config)):
+            return task
     raise UnsupportedModelError(
         f"architectures={getattr(config, 'architectures', None)!r} in config.json is none that this engine serves; "
-        f"known endings are {', '.join(ending for ending, _ in _CLASSES)}"
+        f"known endings are {', '.join(ending for ending, _ in _TASKS)}"
     )
+
+
+def auto_class(config: Any, asked: str | None = None) -> Any:
+    """The transformers class that serves the task."""
+    import transformers
+
+    task = task_of(config, asked)
+    if task == "conversational":
+        task = "text2text-generation" if config.is_encoder_decoder else "text-generation"
+    return getattr(transformers, _CLASSES[task])
 
 
 def _encodes(config: Any) -> bool:
@@ -74,8 +105,11 @@ def give_generation_config(model: Any, path: Path) -> None:
     model.generation_config.max_length = None
 
 
-def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer, padding on the left and with a padding token; None when the checkpoint brings none."""
+def load_tokenizer(path: Path, *, trust_remote_code: bool = False, chat_template: str | None = None) -> Any:
+    """The tokenizer, padding on the left and with a padding token; None when the checkpoint brings none.
+
+    chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
+    """
     from transformers import AutoTokenizer
 
     files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
@@ -89,4 +123,28 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False) -> Any:
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if chat_template:
+        give_chat_template(tokenizer, chat_template)
     return tokenizer
+
+
+def give_chat_template(tokenizer: Any, source: str) -> None:
+    """Make ``source``, Jinja text or the path of a file, the tokenizer's chat template."""
+    from jinja2 import TemplateSyntaxError
+
+    text = source
+    if not any(mark in source for mark in ("{{", "{%", "\n")):  # no template goes without; no path goes with
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"option.chat_template={source}: it is neither Jinja text nor the path of a readable file ({error}); "
+                "a relative path is meant from the model directory"
+            ) from error
+    tokenizer.chat_template = text
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True)
+    except TemplateSyntaxError as error:
+        raise ConfigurationError(f"option.chat_template is not Jinja: line {error.lineno}: {error}") from error
+    except Exception as error:
+        log.info("the chat template wants other messages than a single question: %s", error)

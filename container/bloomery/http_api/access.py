@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 logger = logging.getLogger("bloomery.access")
@@ -22,12 +23,12 @@ def log(
 
 
 class NotHttp(logging.Filter):
-    """For aiohttp's log: a stranger's bytes that are no HTTP request make one line, not a traceback with the bytes."""
+    """For aiohttp's log: a stranger's bytes that are no HTTP make one line, not a traceback with the bytes."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Shorten such a record; let everything pass."""
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}", ()
             record.exc_info = None

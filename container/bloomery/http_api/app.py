@@ -10,15 +10,30 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, adapters, cors, health, kserve, management, polling, response, workflows
+from bloomery.http_api import (
+    access,
+    adapters,
+    cors,
+    health,
+    kserve,
+    management,
+    metrics,
+    openai,
+    openapi,
+    polling,
+    response,
+    workflows,
+)
 from bloomery.http_api.management import Management
 from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Door, Permission
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
+from bloomery.serving.model import Model
 from bloomery.serving.registrar import Registrar
 from bloomery.serving.registry import Registry
 from bloomery.settings.server import ServerSettings
+from bloomery.workers.answer import Answer
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -38,6 +53,10 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
         app.router.add_route(method, path, handler, expect_handler=expect)
 
     add("*", "/ping", health.ping(registry))
+    for path in ("/metrics", "/server/metrics"):
+        add("GET", path, metrics.exposition(registry))
+    for path in ("/openapi.json", "/api-description"):
+        add("GET", path, openapi.description())
     if door is not Door.MANAGEMENT:
         inference = _Inference(registry, settings)
         app.on_shutdown.append(inference.polling.close)
@@ -46,6 +65,11 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
             add("*", path, inference.invoke)
         for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
             add("*", path, inference.predict)
+        openai_door = openai.Door(registry, inference.read, inference.submit)
+        add("POST", "/v1/chat/completions", openai_door.chat)
+        add("POST", "/v1/completions", openai_door.completions)
+        add("GET", "/v1/models", openai_door.models)
+        add("GET", "/v1/models/{model:.+}", openai_door.model)
     models, manager = Models(registry, registrar, permission), Management(registry, registrar, settings)
     adapters.add_routes(app, registry, registrar, permission, settings)
     management.add_routes(app, models, manager, permission)
@@ -61,31 +85,35 @@ class _Inference:
 
     async def invoke(self, http: web.Request) -> web.StreamResponse:
         """The model that the request names, or the only one."""
-        question = await self._read(http)
+        question = await self.read(http)
         if polling.mentioned(http) and (kept := self.polling.poll(question.properties)) is not None:
             return kept
         name = model_name(http, question.content, question.properties)
-        return await self._submit(http, name, None, question)
+        return await self.submit(http, self._registry.get(name), question)
 
     async def predict(self, http: web.Request) -> web.StreamResponse:
         """The model in the path."""
         name, version = http.match_info["model"], http.match_info.get("version")
         self._registry.get(name, version)  # unknown models are refused before the body is read
-        return await self._submit(http, name, version, await self._read(http))
+        question = await self.read(http)
+        return await self.submit(http, self._registry.get(name, version), question)
 
-    async def _read(self, http: web.Request) -> Request:
+    async def read(self, http: web.Request) -> Request:
+        """The request as the worker protocol has it."""
         return await read(http, http[REQUEST_ID], self._settings.max_request_size)
 
-    async def _submit(
-        self, http: web.Request, name: str | None, version: str | None, question: Request
+    async def submit(
+        self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it
     ) -> web.StreamResponse:
-        model = self._registry.get(name, version)
+        """Have ``model`` answer, ``change`` the answer, and send it."""
         model.adapters.check(http.query.get("adapter"))
-        if polling.mentioned(http) and (kept := self.polling.answer(model, question)) is not None:
+        if polling.mentioned(http) and (kept := self.polling.answer(model, question, change)) is not None:
             return kept
-        # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
-        async with model.submit(question) as answer:
-            return await response.send(http, answer, model.settings.stream_idle_timeout)
+        with model.metrics.request() as counted:
+            # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
+            async with model.submit(question) as answer:
+                answer = counted.watch(change(answer))
+                return await response.send(http, answer, model.settings.stream_idle_timeout)
 
 
 @web.middleware

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from bloomery.errors import ModelLoadError, WorkerError
 from bloomery.http_api import response
 from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
@@ -37,6 +38,7 @@ def state_of(model: Model) -> dict[str, object]:
         "percent": round(status.percent, 1),
         "elapsed": round(status.elapsed, 1),
     }
-    if status.message:
-        state["message"] = status.message
+    if status.state in ("restarting", "failed"):
+        # The class alone: whoever can reach the port may ask, and the rest may hold paths, prompts and tracebacks.
+        state["error"] = (ModelLoadError if model.error else WorkerError).__name__
     return state

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
+import random
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
 from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request
 
+_random = random.Random()  # seeded by the operating system once; uuid4() asks it for every request
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # Properties by which server and worker understand each other: a client that sends such a header would be believed.
 _RESERVED = frozenset(
@@ -33,7 +35,10 @@ _DECODED = frozenset(("gzip", "deflate", "br", "zstd"))
 def identify(request: web.Request) -> str:
     """The client's x-request-id when it is short and printable, else a new one."""
     stated = request.headers.get("x-request-id", "")
-    return stated if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable() else str(uuid.uuid4())
+    if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable():
+        return stated
+    digits = f"{_random.getrandbits(128):032x}"  # written as a UUID of version 4
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 async def read(request: web.Request, identifier: str, limit: int) -> Request:
@@ -41,7 +46,11 @@ async def read(request: web.Request, identifier: str, limit: int) -> Request:
     refuse_too_large(request.content_length, limit)
     properties = _properties(request)
     properties["requestId"] = identifier
-    content = await _body(request, limit)
+    try:
+        content = await _body(request, limit)
+    except web.RequestPayloadError as error:  # aiohttp could not unpack it, or take its chunks apart
+        cause = str(error).partition("message:")[2].strip() or str(error)
+        raise BadRequestError(f"the body cannot be read: {cause}") from error
     content += [(key, value.encode("utf-8", "replace")) for key, value in request.query.items()]
     return Request(properties, content)
 
@@ -92,8 +101,13 @@ async def _body(request: web.Request, limit: int) -> list[ContentPart]:
             fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="surrogateescape")
         except ValueError as error:
             raise BadRequestError(f"the body is not application/x-www-form-urlencoded: {error}") from error
-        return [(key, value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
+        return [(_text(key), value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
     return [("data", body)]
+
+
+def _text(key: str) -> str:
+    """A key that every handler can write out again: what is not UTF-8 in it becomes U+FFFD."""
+    return key.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _multipart(request: web.Request, limit: int) -> list[ContentPart]:
@@ -108,10 +122,19 @@ async def _multipart(request: web.Request, limit: int) -> list[ContentPart]:
                 total += len(piece)
                 refuse_too_large(total, limit)
                 data += piece
-            parts.append((part.name or "data", bytes(part.decode(bytes(data)))))
-    except (ValueError, AssertionError) as error:
-        raise BadRequestError(f"the body is not multipart/form-data: {error}") from error
+            parts.append((_text(part.name or "data"), _decoded(part, bytes(data))))
+    except (ValueError, AssertionError, RuntimeError, HttpProcessingError) as error:
+        cause = error.message if isinstance(error, HttpProcessingError) else error
+        raise BadRequestError(f"the body is not multipart/form-data: {cause}") from error
     return parts
+
+
+def _decoded(part: BodyPartReader, data: bytes) -> bytes:
+    """A part's bytes without their transfer encoding (base64, quoted-printable)."""
+    coding = part.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if coding.lower() != "identity":  # aiohttp would cut off what it unpacks at a quarter of a megabyte
+        raise BadRequestError(f"the part {part.name!r} has Content-Encoding {coding!r}; parts are taken uncompressed")
+    return bytes(part.decode(data))
 
 
 def model_name(request: web.Request, content: list[ContentPart], properties: Mapping[str, str]) -> str | None:

@@ -15,14 +15,14 @@ from bloomery.workers.answer import Answer
 logger = logging.getLogger(__name__)
 # How long the last record of a broken stream may take to leave; a client that does not read does without it.
 _LAST_WORD = 2.0
-_RETRY_AFTER = "2"  # seconds
+RETRY_AFTER = "2"  # seconds
 NO_CONTENT_TYPE = web.ResponseKey("no_content_type", bool)
 _SENT = web.ResponseKey("sent", int)  # bytes of a stream's body
 
 
 def of_error(error: RequestError) -> web.Response:
     """DJLServing's error document, with Retry-After where trying again is worth it."""
-    headers = {"Retry-After": _RETRY_AFTER} if isinstance(error, ServiceUnavailableError) else {}
+    headers = {"Retry-After": RETRY_AFTER} if isinstance(error, ServiceUnavailableError) else {}
     body = sanitise.error_body(error.status, error.type_name, str(error))
     return web.Response(status=error.status, body=body, content_type="application/json", headers=headers)
 
@@ -103,7 +103,8 @@ async def _stream(
         await response.write_eof()
     except StreamError as error:
         logger.warning("a stream broke off: %s", error)
-        await _abort(request, response, sanitise.stream_failure(content_type, error.status, str(error), after_newline))
+        record = error.record or sanitise.stream_failure(content_type, error.status, str(error), after_newline)
+        await _abort(request, response, record)
     except TimeoutError:
         logger.warning("a client took nothing of its stream for %g s; its connection is closed", write_timeout)
         await _abort(request, response, None)

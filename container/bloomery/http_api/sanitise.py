@@ -39,7 +39,8 @@ _OURS = frozenset(
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]+")
 _MAX_REASON = 200
-_MAX_VALUE = 8000  # what common clients and proxies take in one header line
+# What common clients and proxies take in one header line, in all of them together, and how many.
+_MAX_LINE, _MAX_LINES_TOGETHER, _MAX_LINES = 8000, 32_000, 90
 _WITHOUT_BODY = (204, 205, 304)
 
 
@@ -79,15 +80,19 @@ def reason(message: str) -> str | None:
 def _headers(properties: Mapping[str, str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     kept: dict[str, tuple[str, str]] = {}  # by lower-case name: a later spelling replaces an earlier one
     dropped = []
+    together = 0
     for name, value in properties.items():
         lower = name.lower()
         if lower in _OURS or lower.startswith(private.PREFIX):
             continue
         line = _one_line(value)
-        if not _TOKEN.fullmatch(name) or len(line.encode()) > _MAX_VALUE:
+        size = len(name) + len(line.encode())
+        fits = size <= _MAX_LINE and together + size <= _MAX_LINES_TOGETHER and len(kept) < _MAX_LINES
+        if not fits or not _TOKEN.fullmatch(name):
             dropped.append(_one_line(name)[:80].encode("ascii", "backslashreplace").decode("ascii"))
         else:
             kept[lower] = (name, line)
+            together += size
     return list(kept.values()), tuple(dropped)
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 
 from bloomery.protocol.control import Status
+
+_MAX_PHASES = 32  # a handler may name as many as it likes, and each is a time series of the metrics
+_NO_LOAD = ("ready", "failed")
 
 
 class Rank:
@@ -19,7 +23,9 @@ class Rank:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._phase, self._percent = "starting", 0.0
-        self._steps = self._tokens = 0
+        self._phase_began = time.monotonic()
+        self._phases: dict[str, float] = {}  # seconds, of the phases of the load that are over
+        self._steps = self._tokens = self._prompt_tokens = 0
         self._request_id = ""
         self._cancelled = threading.Event()
         # Called by the control thread as well: an asynchronous worker has many requests in flight, not one.
@@ -38,8 +44,21 @@ class Rank:
     def report(self, phase: str, percent: float = 0.0) -> None:
         """Say what the load is doing, and how much of that phase is done (0 to 100)."""
         with self._lock:
+            if phase != self._phase:
+                self._end_phase()
             self._phase, self._percent = phase, percent
             self._steps += 1
+
+    def _end_phase(self) -> None:
+        began, self._phase_began = self._phase_began, time.monotonic()
+        known = self._phase in self._phases
+        if self._phase not in _NO_LOAD and (known or len(self._phases) < _MAX_PHASES):
+            self._phases[self._phase] = self._phases.get(self._phase, 0.0) + self._phase_began - began
+
+    def read_prompts(self, tokens: int) -> None:
+        """The model is about to read ``tokens`` tokens of prompts."""
+        with self._lock:
+            self._prompt_tokens += tokens
 
     def step(self, tokens: int = 0) -> None:
         """A sign of progress: one decode step that made ``tokens`` tokens."""
@@ -77,7 +96,15 @@ class Rank:
     def status(self) -> Status:
         """What ping answers."""
         with self._lock:
-            return Status(self._phase, self._percent, self._steps, self._tokens, self._request_id)
+            return Status(
+                self._phase,
+                self._percent,
+                self._steps,
+                self._tokens,
+                self._request_id,
+                prompt_tokens=self._prompt_tokens,
+                phases=dict(self._phases),
+            )
 
 
 current = Rank()

@@ -7,7 +7,7 @@ The worker protocol has no cancel, heartbeat or progress. Each of our ranks list
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from bloomery.errors import ProtocolError
@@ -23,7 +23,11 @@ class Ask:
 
 @dataclass(frozen=True)
 class Status:
-    """The answer to every question. ``steps`` grows with each sign of progress (a load step, a decoded token)."""
+    """The answer to every question. ``steps`` grows with each sign of progress (a load step, a decoded token).
+
+    ``tokens`` and ``prompt_tokens`` are those generated and read since the rank started; ``phases`` holds the seconds
+    that each phase of the load took, once it is over.
+    """
 
     phase: str
     percent: float
@@ -31,6 +35,8 @@ class Status:
     tokens: int
     request_id: str
     stack: str = ""
+    prompt_tokens: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 def encode(message: Ask | Status) -> bytes:
@@ -58,9 +64,17 @@ def decode_status(line: bytes) -> Status:
             int(str(fields["tokens"])),
             str(fields["request_id"]),
             str(fields.get("stack", "")),
+            int(str(fields.get("prompt_tokens", 0))),
+            _seconds(fields.get("phases", {})),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise ProtocolError(f"control answer lacks or mangles {error}: {line[:200]!r}") from error
+
+
+def _seconds(phases: object) -> dict[str, float]:
+    if not isinstance(phases, dict):
+        raise ValueError("phases")
+    return {name: float(seconds) for name, seconds in phases.items()}
 
 
 def _fields(line: bytes) -> dict[str, object]:

@@ -8,17 +8,23 @@ from typing import Literal
 
 from bloomery.errors import ProtocolError
 
+CONTENT_TYPE = "application/x-bloomery-events"  # marks an answer that holds events, for the server's own doors
 FinishReason = Literal["length", "eos_token", "stop_sequence", "cancelled", "error"]
 
 
 @dataclass(frozen=True)
 class Token:
-    """One new token of one row. ``text`` is what it adds to the row, possibly empty (half a character)."""
+    """One new token of one row. ``text`` is what it adds to the row, possibly empty (half a character).
+
+    ``last``: the row ends with it, and its Finish is the next event of this row, already made.
+    """
 
     row: int
     id: int
     text: str
     log_prob: float | None = None
+    special: bool = False  # one of the tokenizer's own marks, which is no text
+    last: bool = False
 
 
 @dataclass(frozen=True)

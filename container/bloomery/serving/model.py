@@ -11,6 +11,7 @@ from dataclasses import replace
 from bloomery.errors import ModelLoadError, ServiceUnavailableError
 from bloomery.protocol.frames import Request
 from bloomery.serving.adapters import Adapters
+from bloomery.serving.metrics import ModelMetrics
 from bloomery.serving.queue import Queue
 from bloomery.serving.status import ModelState, ModelStatus
 from bloomery.settings.model import ModelSettings
@@ -42,6 +43,7 @@ class Model:
         self.name, self.version = settings.name, settings.version
         self.error: ModelLoadError | None = None
         self.on_failure: Callable[[Model, ModelLoadError], None] | None = None
+        self.metrics = ModelMetrics()
         self._allocator = allocator or Allocator()
         count = max(1, settings.min_workers)
         self._announced = count * settings.ranks

@@ -17,11 +17,12 @@ def notices(model: ModelSettings, found: Layer) -> Iterator[str]:
     """Settings of which one makes another pointless; ``--strict`` makes them fatal."""
     if model.rolling_batch and model.async_mode:
         yield f"{_said(found, 'option.async_mode')} contradicts option.rolling_batch: the rolling batch is not used"
-    if not model.rolling_batch and "option.max_rolling_batch_size" in found:
-        yield (
-            f"{_said(found, 'option.max_rolling_batch_size')} has no effect without a handler of your own and "
-            "option.rolling_batch; batch_size joins requests"
-        )
+    for key in ("option.max_rolling_batch_size", "option.max_rolling_batch_prefill_tokens"):
+        if not model.rolling_batch and key in found:
+            yield (
+                f"{_said(found, key)} has no effect without a handler of your own and option.rolling_batch; batch_size "
+                "joins requests"
+            )
     if model.batch_size > 1:
         yield from _of_batches(model, found)
     yield from _of_other_engines(model, found)

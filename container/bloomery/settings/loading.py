@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bloomery.errors import ConfigurationError
-from bloomery.settings import environment, keys, of_server, properties, store
+from bloomery.settings import environment, image_variables, keys, of_server, properties, store
 from bloomery.settings.archive import Limits, Unpacked
 from bloomery.settings.explained import Explained
 from bloomery.settings.layers import Found, Layer, lay, merged
@@ -61,13 +61,14 @@ def load(
         raise ConfigurationError(f"both {argument} and --models {listed} say what to serve; keep one of them")
     root = properties.read(home.properties) if home.properties else {}
     variables, config = environment.variables(environ), environment.config(config_file, environ)
-    notices = environment.strangers(variables) + environment.strangers(config)
+    notices = [*environment.strangers(variables), *environment.strangers(config), *image_variables.notices(environ)]
+    remarks = [*image_variables.remarks(environ)]
     weaker = [environment.read_server(variables), environment.read_server(config), root]
     server, explained = of_server.read(command, weaker, environ, host, port)
     unpacked = Unpacked(Limits(server.max_archive_size, server.max_archive_entries))
     named = store.names_checkpoint([command, environment.read(variables)])
     try:
-        read, remarks = [], []
+        read = []
         for one in store.find(argument, merged([command, *weaker]), server.multi_model, named, home, unpacked):
             model = ModelReader(one, home, command, [variables, config], environ, root)
             read.append(replace(model.settings(), required=server.wait_model_loading))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 EngineName = Literal["DeepSpeed", "MPI", "Python"]
-DeviceSet = tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; empty: the CPU
 DispatchKind = Literal["all_ranks", "leader", "rolling"]
+DeviceSet = tuple[str, ...]  # as CUDA_VISIBLE_DEVICES names them; empty: the CPU
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class ModelSettings:
     async_mode: bool = False  # requests overlap on rank 0 (dispatch "leader")
     on_disconnect: Literal["finish", "restart"] = "finish"  # for handlers that know no cancel
     python_executable: str | None = None
+    requirements_failure: Literal["fail", "continue"] = "fail"  # of the model directory's requirements.txt
+    packages: Path | None = None  # the directory that these were installed into; the ranks search it first
     environment: dict[str, str] = field(default_factory=dict)  # option.env, for the ranks
     properties: dict[str, str] = field(default_factory=dict)  # what the initialise call receives, "option." stripped
 

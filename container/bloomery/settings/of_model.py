@@ -12,9 +12,10 @@ from bloomery.processes import machine
 from bloomery.settings import contradictions, devices, engine, environment, keys, kinds, properties, source, table
 from bloomery.settings.devices import Workers
 from bloomery.settings.explained import Explained, overridden, shown
-from bloomery.settings.layers import Found, Layer, slip
+from bloomery.settings.layers import Found, Layer, lay, slip
 from bloomery.settings.model import DeviceSet, ModelSettings
 from bloomery.settings.secret import guard
+from bloomery.settings.security import Security
 from bloomery.settings.server_table import SERVER_KEYS
 from bloomery.settings.source import Home, Source
 
@@ -36,12 +37,13 @@ class ModelReader:
         root: Layer,
     ) -> None:
         self.source, self.home, self.environ = one, home, environ
+        self.security = Security.read(environ)
         self.explained: list[Explained] = []
         self.notices: list[str] = []
         self.remarks: list[str] = []
         self.root: Layer = {}
         file = one.model_dir / source.PROPERTIES
-        stated = properties.read(file) if file.is_file() else {}
+        self.stated = stated = properties.read(file) if file.is_file() else {}
         said = [environment.read(each) for each in variables]
         cwd = Path.cwd()
         layers = [
@@ -61,14 +63,7 @@ class ModelReader:
     def settings(self) -> ModelSettings:
         """The model's settings, checked against each other."""
         model_dir, found = self.source.model_dir, self.found
-        where = next((found[key] for key in table.MODEL_SOURCES if key in found), None)
-        if where is None and source.is_checkpoint(model_dir):
-            where = found["option.model_id"] = Found(str(model_dir), f"the checkpoint in {model_dir}")
-        if where is None and self.source.is_default and self.home.repository is None:
-            raise ConfigurationError(
-                "nothing says what to serve; name a model directory, a checkpoint, an s3:// URI or a hub model's id: "
-                "bloomery serve facebook/opt-125m"
-            )
+        where = self._checkpoint()
         name = self.source.name or (source.name_of(where.text) if where else "model")
         values, origins = self._values()
         gpus, on_cpu = devices.selected(found.get("load_on_devices"), machine.devices(self.environ))
@@ -84,6 +79,9 @@ class ModelReader:
         self.notices += choice.notices
         if choice.degree is not None and choice.degree != degree:
             degree, origins["tensor_parallel_degree"] = choice.degree, choice.notices[-1]
+        is_ours = model_dir == self.home.model_dir
+        for key, told in self.security.enforce(model_dir, choice.entry_point, is_ours, found, self.stated).items():
+            lay(told, key, found)
         origins.update(engine=choice.engine_origin, entry_point=choice.entry_point_origin)
         sets = devices.device_sets(gpus, on_cpu, degree, name)
         self._place(values, sets, choice.engine != "Python" or degree > 1)
@@ -102,6 +100,19 @@ class ModelReader:
         self.remarks += contradictions.remarks(settings, self.found)
         self._explain(settings, origins)
         return replace(settings, rolling_batch=settings.rolling_batch and not settings.async_mode)
+
+    def _checkpoint(self) -> Found | None:
+        """What says where the checkpoint is; the one in the model directory itself when nothing else does."""
+        where = next((self.found[key] for key in table.MODEL_SOURCES if key in self.found), None)
+        if where is None and source.is_checkpoint(self.source.model_dir):
+            where = Found(str(self.source.model_dir), f"the checkpoint in {self.source.model_dir}")
+            self.found["option.model_id"] = where
+        if where is None and self.source.is_default and self.home.repository is None:
+            raise ConfigurationError(
+                "nothing says what to serve; name a model directory, a checkpoint, an s3:// URI or a hub model's id: "
+                "bloomery serve facebook/opt-125m"
+            )
+        return where
 
     def _values(self) -> tuple[dict[str, Any], dict[str, str]]:
         values, origins = {}, {}

@@ -69,7 +69,7 @@ SERVER_KEYS = tuple(setting.key for setting in SERVER)
 KEYSTORES = ("keystore", "keystore_pass", "keystore_type")
 
 # DJLServing's own keys that change nothing here, with what is so instead.
-_WITHOUT_EFFECT = {
+KEYS_WITHOUT_EFFECT = {
     "number_of_netty_threads": "there is no Netty; one event loop serves all connections",
     "netty_client_threads": "there is no Netty; one event loop serves all connections",
     "use_native_io": "there is no Netty",
@@ -97,4 +97,4 @@ _WITHOUT_EFFECT_PREFIXES = {
 def without_effect(key: str) -> str:
     """Why a key of config.properties changes nothing here; "" when there is no such key."""
     by_prefix = (reason for prefix, reason in _WITHOUT_EFFECT_PREFIXES.items() if key.startswith(prefix))
-    return _WITHOUT_EFFECT.get(key) or next(by_prefix, "")
+    return KEYS_WITHOUT_EFFECT.get(key) or next(by_prefix, "")

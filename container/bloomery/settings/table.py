@@ -129,6 +129,12 @@ MODEL = (
         ("PYTHON_EXECUTABLE",),
     ),
     Setting(
+        "option.requirements_failure",
+        "requirements_failure",
+        kinds.choice("fail", "continue"),
+        "what happens when the model directory's requirements.txt cannot be installed",
+    ),
+    Setting(
         "crash_loop_limit",
         "crash_loop_limit",
         kinds.whole(),
@@ -159,6 +165,7 @@ OPTION_VARIABLES = {
     "HF_TASK": "option.task",
     "HF_MODEL_TRUST_REMOTE_CODE": "option.trust_remote_code",
     "HF_MODEL_QUANTIZE": "option.quantize",
+    "MAX_BATCH_PREFILL_TOKENS": "option.max_rolling_batch_prefill_tokens",
 }
 
 # Where a model comes from: with any of these given, the repository's own serving.properties stays unread.
@@ -206,6 +213,17 @@ HANDLER_OPTIONS = (
     "rolling_batch",
     "max_rolling_batch_prefill_tokens",
     "mpi_mode",
+    "chat_template",
+    "allreduce",
+    "answer_format",
+    "compat",
+    "tgi_compat",
+    "load_in_8bit",
+    "load_in_4bit",
+    "enable_lora",
+    "waiting_steps",
+    "allow_pickle",
+    "allow_chat_template",
 )
 
 OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(

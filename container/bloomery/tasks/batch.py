@@ -13,8 +13,10 @@ from bloomery import formats
 from bloomery.engines.base import TextGenerationEngine
 from bloomery.errors import BadRequestError
 from bloomery.protocol.events import Failure
+from bloomery.tasks import openai
+from bloomery.tasks.options import AnswerOptions
 from bloomery.tasks.request import GenerationRequest, read_request
-from bloomery.tasks.text_generation import generate, tokenise
+from bloomery.tasks.text_generation import check_prompts, describe, generate, tokenise
 from djl_python import Input, Output
 
 
@@ -27,14 +29,19 @@ class _Group:
     prompt_ids: list[list[int]] = field(default_factory=list)
 
 
-def answer(engine: TextGenerationEngine, inputs: Input) -> Output:
-    """One list of generated texts, or one error record, per joined request. A batch cannot be streamed."""
+def answer(engine: TextGenerationEngine, inputs: Input, options: AnswerOptions) -> Output:
+    """One answer, or one error record, per joined request. A batch cannot be streamed."""
     items = inputs.get_batches()
     answers: dict[int, Any] = {}
     groups: list[_Group] = []
     for index, item in enumerate(items):
         try:
-            request = read_request(item)
+            if (body := openai.body_of(item)) is not None:
+                whole = openai.complete(engine, item, body, options)
+                answers[index] = formats.error_record(whole) if isinstance(whole, Failure) else whole
+                continue
+            request = read_request(item, options)
+            check_prompts(request, options.style, streams=False)
             prompt_ids = tokenise(engine, request)
         except BadRequestError as error:
             answers[index] = _refusal(error)
@@ -45,12 +52,12 @@ def answer(engine: TextGenerationEngine, inputs: Input) -> Output:
         group.prompt_ids += prompt_ids
     for group in groups:
         try:
-            answers.update(zip(group.indices, _continue(engine, group), strict=True))
+            answers.update(zip(group.indices, _continue(engine, group, options.style), strict=True))
         except BadRequestError as error:
             answers.update(dict.fromkeys(group.indices, _refusal(error)))
-    output = Output().add_property("content-type", "application/json")
+    output = Output().add_property("content-type", options.style.content_type)
     for index in range(len(items)):
-        output.add_as_json(answers[index], batch_index=index)
+        output.add(answers[index], batch_index=index)
     return output
 
 
@@ -64,16 +71,19 @@ def _group_for(request: GenerationRequest, groups: list[_Group]) -> _Group:
     return groups[-1]
 
 
-def _continue(engine: TextGenerationEngine, group: _Group) -> list[Any]:
+def _continue(engine: TextGenerationEngine, group: _Group, style: formats.Style) -> list[Any]:
     """The answer of each request of the group."""
     prompts = tuple(prompt for request in group.requests for prompt in request.prompts)
-    prefixes = [prompt if request.return_full_text else "" for request in group.requests for prompt in request.prompts]
     joined = GenerationRequest(prompts, group.requests[0].parameters)
-    texts = formats.generated_texts(generate(engine, group.prompt_ids, joined), prefixes)
-    if isinstance(texts, Failure):
-        return [formats.error_record(texts)] * len(group.requests)
-    rows = iter(texts)
-    return [[next(rows) for _ in request.prompts] for request in group.requests]
+    rows = formats.gather(generate(engine, group.prompt_ids, joined), len(prompts))
+    if isinstance(rows, Failure):
+        return [formats.error_record(rows)] * len(group.requests)
+    answers, start = [], 0
+    for request in group.requests:
+        end = start + len(request.prompts)
+        answers.append(formats.complete_answer(rows[start:end], describe(engine, request, style), style))
+        start = end
+    return answers
 
 
 def _refusal(error: BadRequestError) -> dict[str, Any]:

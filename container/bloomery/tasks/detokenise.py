@@ -23,6 +23,10 @@ class Detokeniser:
         self._given = len(self._decode(self._window))  # characters of the window's text that are already out
         self._context = len(self._window)
 
+    def is_special(self, token: int) -> bool:
+        """Whether the tokenizer counts ``token`` among its own marks."""
+        return token in self._special
+
     def add(self, token: int) -> str:
         """The text that ``token`` makes certain; empty while a character is incomplete."""
         if token in self._special:

@@ -6,180 +6,143 @@ value and gives a valid example.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from bloomery.engines.base import GenerationParameters
 from bloomery.errors import BadRequestError
+from bloomery.tasks.body import read_body
+from bloomery.tasks.fields import boolean, integer, number, show, stop_sequences, text
+from bloomery.tasks.options import AnswerOptions
 from djl_python import Input
 
 MAX_PROMPTS = 512
-MAX_STOP_SEQUENCES = 64
-MAX_STOP_LENGTH = 1024
+NO_OPTIONS = AnswerOptions()
 EXAMPLE = '{"inputs": "To be, or not", "parameters": {"max_new_tokens": 30}}'
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One checked request. ``stream`` is None when the client does not say."""
+    """One checked request."""
 
     prompts: tuple[str, ...]
     parameters: GenerationParameters = field(default_factory=GenerationParameters)
-    return_full_text: bool = True
+    return_full_text: bool | None = None  # None, here and below: the client does not say
+    details: bool | None = None
+    truncate: int | None = None  # tokens of each prompt that count, from its end
+    listed: bool = False  # inputs was a list
     stream: bool | None = None
 
 
-def read_request(inputs: Input) -> GenerationRequest:
+def read_request(inputs: Input, options: AnswerOptions = NO_OPTIONS) -> GenerationRequest:
     """The request in ``inputs``: JSON, or a text/plain body that is one prompt."""
-    body = bytes(inputs.get_as_bytes() or b"")
-    media_type = (inputs.get_property("content-type") or "").partition(";")[0].strip().lower()
-    if media_type.startswith("text/"):
-        return GenerationRequest(prompts=(_prompt("the body", _utf8(body)),))
-    # curl without -H says application/x-www-form-urlencoded; what begins like an object is meant as JSON.
-    if media_type in ("", "application/json", "application/jsonlines") or body.lstrip()[:1] == b"{":
-        return _from_json(_json(body))
-    raise BadRequestError(
-        f"Content-Type {media_type!r} is not served here: send application/json, for example {EXAMPLE}, or text/plain."
-    )
-
-
-def _from_json(body: object) -> GenerationRequest:
-    if not isinstance(body, dict):
-        raise BadRequestError(f"The body is {_show(body)}: it must be a JSON object, for example {EXAMPLE}.")
-    for name in body:
-        if name not in ("inputs", "parameters", "stream"):
-            raise BadRequestError(
-                f"Unknown field {name!r}: the body's fields are inputs, parameters and stream; "
-                f"generation settings belong into parameters, for example {EXAMPLE}."
-            )
-    if "inputs" not in body:
-        raise BadRequestError(f"The body has no field 'inputs', for example {EXAMPLE}.")
-    stream = body.get("stream")
-    settings = body.get("parameters")
-    if settings is not None and not isinstance(settings, dict):
-        raise BadRequestError(f'parameters is {_show(settings)}: it must be an object, such as {{"do_sample": true}}.')
-    parameters, return_full_text = _parameters(settings or {})
+    body = read_body(inputs, EXAMPLE)
+    if body.text is not None:
+        defaults = GenerationParameters(stop_sequences=options.stop_sequences)
+        return GenerationRequest(prompts=(_prompt("the body", body.text),), parameters=defaults)
+    asked = _parameters(body.parameters, options)
     return GenerationRequest(
-        prompts=_prompts(body["inputs"]),
-        parameters=parameters,
-        return_full_text=return_full_text,
-        stream=None if stream is None else _boolean("stream", stream),
+        prompts=_prompts(body.inputs),
+        return_full_text=asked.pop("return_full_text", None),
+        details=asked.pop("details", None),
+        truncate=asked.pop("truncate", None),
+        parameters=GenerationParameters(**asked),
+        listed=isinstance(body.inputs, list),
+        stream=body.stream,
     )
+
+
+def generation_parameters(settings: dict[str, object], options: AnswerOptions) -> GenerationParameters:
+    """The checked ``parameters`` of a request whose answer has one shape: those that choose a shape are refused."""
+    asked = _parameters(settings, options)
+    for name in ("details", "return_full_text", "truncate"):
+        if asked.pop(name, None):
+            raise BadRequestError(f"parameters.{name} is {show(settings[name])}: this task has no such choice.")
+    return GenerationParameters(**asked)
 
 
 def _prompts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         return (_prompt("inputs", value),)
     if not isinstance(value, list):
-        raise BadRequestError(f'inputs is {_show(value)}: it must be a text or a list of texts, such as ["To be"].')
+        raise BadRequestError(f'inputs is {show(value)}: it must be a text or a list of texts, such as ["To be"].')
     if not value:
         raise BadRequestError('inputs is an empty list: it must hold at least one text, such as ["To be"].')
     if len(value) > MAX_PROMPTS:
         raise BadRequestError(f"inputs holds {len(value)} texts: at most {MAX_PROMPTS} fit one request; send several.")
-    return tuple(_prompt(f"inputs[{index}]", text) for index, text in enumerate(value))
+    return tuple(_prompt(f"inputs[{index}]", each) for index, each in enumerate(value))
 
 
 def _prompt(name: str, value: object) -> str:
-    text = _text(name, value)
-    if not text:
+    prompt = text(name, value)
+    if not prompt:
         raise BadRequestError(
             f'{name} is an empty text: there is nothing to continue; send at least one word, "To be".'
         )
-    return text
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise BadRequestError(f'{name} is {_show(value)}: it must be a text, such as "To be".')
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BadRequestError(
-            f"{name} holds half a surrogate pair ({value[error.start]!r} at character {error.start}), "
-            "which is not a character: send it as UTF-8, or both halves."
-        ) from error
-    return value
-
-
-def _integer(low: int, high: int, example: int) -> Callable[[str, object], int]:
-    def check(name: str, value: object) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        raise BadRequestError(
-            f"{name} is {_show(value)}: it must be an integer from {low} to {high}, such as {example}."
-        )
-
-    return check
-
-
-def _number(low: float, high: float, example: float) -> Callable[[str, object], float]:
-    def check(name: str, value: object) -> float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
-            return float(value)
-        raise BadRequestError(f"{name} is {_show(value)}: it must be a number from {low} to {high}, such as {example}.")
-
-    return check
-
-
-def _boolean(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise BadRequestError(f"{name} is {_show(value)}: it must be true or false.")
-
-
-def _stop(name: str, value: object) -> tuple[str, ...]:
-    sequences = [value] if isinstance(value, str) else value
-    if not isinstance(sequences, list):
-        raise BadRequestError(f'{name} is {_show(value)}: it must be a list of texts, such as ["\\n"].')
-    if len(sequences) > MAX_STOP_SEQUENCES:
-        raise BadRequestError(f"{name} holds {len(sequences)} texts: at most {MAX_STOP_SEQUENCES} are watched for.")
-    for index, text in enumerate(sequences):
-        if not 0 < len(_text(f"{name}[{index}]", text)) <= MAX_STOP_LENGTH:
-            raise BadRequestError(
-                f'{name}[{index}] has {len(text)} characters: it must have 1 to {MAX_STOP_LENGTH}, such as "\\n".'
-            )
-    return tuple(sequences)
+    return prompt
 
 
 # Temperatures nearer to 0 overflow the logits, and 0 would divide by it; greedy decoding is do_sample=false.
 _CHECKS: dict[str, tuple[str, Callable[[str, object], Any]]] = {
-    "max_new_tokens": ("max_new_tokens", _integer(1, 2**31 - 1, 30)),
-    "do_sample": ("do_sample", _boolean),
-    "temperature": ("temperature", _number(1e-4, 1e4, 0.7)),
-    "top_k": ("top_k", _integer(0, 2**31 - 1, 50)),
-    "top_p": ("top_p", _number(1e-4, 1.0, 0.9)),
-    "repetition_penalty": ("repetition_penalty", _number(0.01, 100.0, 1.1)),
-    "num_beams": ("num_beams", _integer(1, 64, 4)),
-    "seed": ("seed", _integer(0, 2**63 - 1, 42)),
-    "stop": ("stop_sequences", _stop),
-    "stop_sequences": ("stop_sequences", _stop),
-    "ignore_eos": ("ignore_eos", _boolean),
-    "ignore_eos_token": ("ignore_eos", _boolean),
-    "return_full_text": ("return_full_text", _boolean),
+    "max_new_tokens": ("max_new_tokens", integer(1, 2**31 - 1, 30)),
+    "do_sample": ("do_sample", boolean),
+    "temperature": ("temperature", number(1e-4, 1e4, 0.7)),
+    "top_k": ("top_k", integer(0, 2**31 - 1, 50)),
+    "top_p": ("top_p", number(1e-4, 1.0, 0.9)),
+    "repetition_penalty": ("repetition_penalty", number(0.01, 100.0, 1.1)),
+    "num_beams": ("num_beams", integer(1, 64, 4)),
+    "seed": ("seed", integer(0, 2**63 - 1, 42)),
+    "stop": ("stop_sequences", stop_sequences),
+    "stop_sequences": ("stop_sequences", stop_sequences),
+    "ignore_eos": ("ignore_eos", boolean),
+    "ignore_eos_token": ("ignore_eos", boolean),
+    "return_full_text": ("return_full_text", boolean),
+    "details": ("details", boolean),
+    "truncate": ("truncate", integer(1, 2**31 - 1, 512)),
 }
 
 # Text Generation Inference's and LMI's clients send these with every request; with these values they ask for nothing.
 _ASKS_FOR_NOTHING: dict[str, object] = {
     "best_of": 1,
     "decoder_input_details": False,
-    "details": False,
+    "frequency_penalty": 0,
+    "include_stop_str_in_output": False,
     "n": 1,
     "num_return_sequences": 1,
+    "presence_penalty": 0,
+    "skip_special_tokens": True,
+    "top_n_tokens": 0,
     "use_cache": True,
     "watermark": False,
 }
+_ONE_TEXT = "one text is generated per prompt; send the prompt several times in inputs, with do_sample true"
+# With other values: why not, and what to send instead.
+_REFUSED: dict[str, str] = {
+    "best_of": _ONE_TEXT,
+    "decoder_input_details": "the log probabilities of the prompt's tokens are not kept; send false",
+    "frequency_penalty": "there is no such penalty in transformers; send repetition_penalty",
+    "include_stop_str_in_output": "a stop sequence is never part of the text; send false",
+    "logprobs": "send details: true, which tells the log probability of every token",
+    "n": _ONE_TEXT,
+    "num_return_sequences": _ONE_TEXT,
+    "presence_penalty": "there is no such penalty in transformers; send repetition_penalty",
+    "skip_special_tokens": "special tokens are never part of the text; send true",
+    "top_n_tokens": "only the chosen token's log probability is kept, which details: true tells; send 0",
+    "watermark": "texts are not watermarked; send false",
+}
+_MEANS_SAMPLING = ("temperature", "top_k", "top_p", "typical_p", "min_p")
 
 
-def _parameters(settings: dict[str, object]) -> tuple[GenerationParameters, bool]:
-    """The checked settings, and return_full_text. null means: the default."""
+def _parameters(settings: dict[str, object], options: AnswerOptions) -> dict[str, Any]:
+    """The checked settings under our names, ``extra`` among them. null means: the default."""
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in settings.items():
         if value is None or (name in _ASKS_FOR_NOTHING and value == _ASKS_FOR_NOTHING[name]):
             continue
+        if name in _REFUSED:
+            raise BadRequestError(f"parameters.{name} is {show(value)}: {_REFUSED[name]}.")
         if name not in _CHECKS:
             extra[name] = value  # an argument of the engine's own, or refused by the engine in words
             continue
@@ -188,35 +151,7 @@ def _parameters(settings: dict[str, object]) -> tuple[GenerationParameters, bool
         if target in known:
             raise BadRequestError(f"parameters.{name} is given under two names: send only parameters.{target}.")
         known[target] = checked
-    return_full_text = known.pop("return_full_text", True)
-    return GenerationParameters(**known, extra=extra), return_full_text
-
-
-def _utf8(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise BadRequestError(
-            f"The body is not UTF-8: byte {body[error.start]:#04x} at offset {error.start}."
-        ) from error
-
-
-def _json(body: bytes) -> object:
-    def finite(text: str) -> float:
-        number = float(text)
-        if math.isfinite(number):
-            return number
-        raise BadRequestError(f"The body holds the number {text[:40]}, which is not finite: no setting takes that.")
-
-    try:
-        return json.loads(_utf8(body), parse_float=finite, parse_constant=finite)
-    except RecursionError as error:
-        raise BadRequestError(f"The body is JSON nested too deeply to be a request, for example {EXAMPLE}.") from error
-    except ValueError as error:
-        raise BadRequestError(f"The body is not JSON ({error}), for example {EXAMPLE}.") from error
-
-
-def _show(value: object) -> str:
-    """The value as the client wrote it, cut to a length that suits a message."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "..."
+    if options.infers_sampling and any(name in known or name in extra for name in _MEANS_SAMPLING):
+        known.setdefault("do_sample", True)
+    known.setdefault("stop_sequences", options.stop_sequences)
+    return {**known, "extra": extra}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from bloomery.errors import WorkerError
@@ -52,8 +52,11 @@ class AllRanks:
     def begin(self, job: Job) -> None:
         """Send the frame to every rank; the answers come back through callbacks."""
         encoded = frame(self._settings, job, self._random.getrandbits(31))
-        exchange = self._exchange = _Exchange(job, self._connections, self._draining)
-        exchange.begin(encoded)
+        self._exchange = _Exchange(job, self._connections, self._draining, self._forget)
+        self._exchange.begin(encoded)
+
+    def _forget(self) -> None:
+        self._exchange = None
 
     def check(self, job: Job) -> None:
         """A rank that failed alone leaves the others waiting for it in a collective for ever."""
@@ -70,8 +73,10 @@ class AllRanks:
 class _Exchange:
     """What the ranks have answered to one job so far."""
 
-    def __init__(self, job: Job, connections: Sequence[Connection], draining: Tasks) -> None:
-        self._job, self._connections, self._draining = job, connections, draining
+    def __init__(
+        self, job: Job, connections: Sequence[Connection], draining: Tasks, on_over: Callable[[], None]
+    ) -> None:
+        self._job, self._connections, self._draining, self._on_over = job, connections, draining, on_over
         self._ranks = self._unfinished = len(connections)
         self._heads: dict[int, ResponseHead] = {}
         self._stream_failures: dict[int, str] = {}
@@ -133,6 +138,7 @@ class _Exchange:
         self._unfinished -= 1
         if self._unfinished == 0:
             self.tell()
+            self._on_over()
             self._job.over()
 
     async def _drain(self, connection: Connection) -> None:

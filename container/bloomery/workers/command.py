@@ -53,13 +53,15 @@ def _environment(
     settings: ModelSettings, rank: int, control: Path, port: ReservedPort, allocation: Allocation
 ) -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH")
-    paths = [str(PYTHON_ROOT), str(settings.model_dir.absolute()), *([inherited] if inherited else [])]
+    own = [PYTHON_ROOT, settings.model_dir.absolute(), *([settings.packages] if settings.packages else [])]
+    paths = [*map(str, own), *([inherited] if inherited else [])]
     env = dict(os.environ)
     env |= {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": str(allocation.threads),
         "TENSOR_PARALLEL_DEGREE": str(settings.tensor_parallel_degree),
         private.CONTROL_SOCKET: str(control),
+        private.MODEL_NAME: settings.name,
     }
     if allocation.place is not None:  # also where it is on the CPU: a GPU must not be seen then
         env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.devices)

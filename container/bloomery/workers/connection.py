@@ -30,12 +30,12 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
-        self.on_lost: Callable[[WorkerError], None] = lambda _error: None
+        self.on_lost: Callable[[WorkerError], None] = _ignore
         self.open_for_answers = False
         self._pieces: list[bytes] = []
         self._size = 0
         self._decoder: frames.Decoder[Any] | None = None
-        self._take: Callable[[Any], None] = lambda _value: None
+        self._take: Callable[[Any], None] = _ignore
         self._wanted = 0
         self._advancing = self._paused = False
         self._error: WorkerError | None = None
@@ -133,8 +133,8 @@ class Connection(asyncio.Protocol):
                 try:
                     self._wanted = self._decoder.send(piece)
                 except StopIteration as stop:
-                    self._decoder = None
-                    self._take(stop.value)
+                    take, self._decoder, self._take = self._take, None, _ignore  # or the last answer would stay here
+                    take(stop.value)
         except ProtocolError as error:
             self._fail(WorkerError(f"rank {self.rank} answered garbage: {error}"))
         finally:
@@ -151,3 +151,7 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
         self.on_lost(error)
+
+
+def _ignore(_value: object) -> None:
+    """Nobody waits for it."""

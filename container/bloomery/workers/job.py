@@ -79,6 +79,8 @@ class Job:
         if not self._over:
             self._over = True
             self.on_over(self)
+            for call in self.calls:  # or each would keep the other, and a body of megabytes, until the collector comes
+                call.on_leave = _nobody_cares
 
     def _on_leave(self, _call: Call) -> None:
         delivered = self.answered and (self.buffer.closed or not self._streams)
@@ -87,3 +89,7 @@ class Job:
         self.give_up()
         self.buffer.discard()
         self.on_unwanted(self)
+
+
+def _nobody_cares(_call: Call) -> None:
+    """The job is over."""

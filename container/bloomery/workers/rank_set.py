@@ -27,7 +27,7 @@ from bloomery.workers.leader import Leader
 from bloomery.workers.leftovers import private_directory, remove_allreduce_buffers
 from bloomery.workers.limits import Limits
 from bloomery.workers.rolling import Rolling
-from bloomery.workers.supervision import LostRankError, Supervisor
+from bloomery.workers.supervision import LostRankError, Supervisor, headline
 
 Result = TypeVar("Result")
 logger = logging.getLogger("bloomery.workers")
@@ -180,7 +180,7 @@ class RankSet:
             return
         self.broken.set_result(error)
         for job in list(self.jobs):
-            job.fail(f"model {self._settings.name!r} lost its workers: {error}")
+            job.fail(f"model {self._settings.name!r} lost its workers: {headline(error)}")
             job.over()
 
     def _lose(self, error: Exception) -> None:

@@ -11,6 +11,10 @@ from bloomery.workers.supervision import LostRankError, reason_of
 _WIDTH = 78
 _MEMORY = "use a smaller model or data type, more memory, or a higher option.tensor_parallel_degree"
 _HINTS = {
+    r"requirements\.txt": (
+        "correct the line, or put the packages into the directory requirements/ beside it; "
+        "option.requirements_failure=continue goes on without them"
+    ),
     r"SIGKILL": f"most likely the kernel's out-of-memory killer (see dmesg): {_MEMORY}",
     r"No module named '(torch|transformers|deepspeed|accelerate|safetensors|numpy)'": (
         "the engines are not installed here: pip install 'bloomery[engines]'"

@@ -37,6 +37,11 @@ def reason_of(error: BaseException) -> str:
     return error.reason if isinstance(error, LostRankError) else str(error)
 
 
+def headline(error: BaseException) -> str:
+    """The reason's first line, for clients: what a rank printed and a traceback's frames are the operator's."""
+    return reason_of(error).partition("\n")[0]
+
+
 class RestartRequestedError(WorkerError):
     """The group restarts because a setting asks for it; that is no failure of its ranks."""
 
@@ -80,6 +85,14 @@ class Supervisor:
         if len({status.phase for status in statuses}) == 1:
             return min(statuses, key=lambda status: status.percent)
         return min(statuses, key=lambda status: status.steps, default=None)
+
+    def load_phases(self) -> dict[str, float]:
+        """The seconds of each phase of the load that is over, by the rank that took longest."""
+        longest: dict[str, float] = {}
+        for status in self.statuses.values():
+            for phase, seconds in status.phases.items():
+                longest[phase] = max(seconds, longest.get(phase, 0.0))
+        return longest
 
     async def cancel(self, request_id: str) -> bool:
         """Ask all ranks to stop that request; whether all of them were working on it.

@@ -1,14 +1,10 @@
-"""Streaming as ``application/jsonlines``: one line per decode step, with the new text of every prompt."""
+"""A stream's texts, step by step: what ``{"outputs": [...]}`` lines and ``StreamingUtils`` are made of."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 
-from bloomery.formats.errors import error_line
 from bloomery.protocol.events import Event, Failure, Finish, Token
-
-CONTENT_TYPE = "application/jsonlines"
 
 
 def texts_per_step(events: Iterable[Event], rows: int) -> Iterator[list[str] | Failure]:
@@ -36,12 +32,3 @@ def texts_per_step(events: Iterable[Event], rows: int) -> Iterator[list[str] | F
             texts = [""] * rows
             awaited = set(running)
             began = False
-
-
-def steps_as_jsonlines(events: Iterable[Event], rows: int) -> Iterator[bytes]:
-    """``{"outputs": [text per prompt]}`` per step, or the error record as the last line."""
-    for texts in texts_per_step(events, rows):
-        if isinstance(texts, Failure):
-            yield error_line(texts)
-        else:
-            yield json.dumps({"outputs": texts}).encode() + b"\n"  # ASCII: str.splitlines also splits at U+2028

@@ -1,0 +1,74 @@
+"""A client's connection: aiohttp's own, save for what happens when the bytes on it are no HTTP."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.streams import StreamReader
+
+from bloomery.errors import BadRequestError, RequestError
+from bloomery.http_api import response
+
+
+class Connection(web.RequestHandler):
+    """Refusals are documents, as everywhere, and a request whose body turns out to be none is not waited for."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, manager: web.Server, **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._body: StreamReader | None = None  # of the latest request
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived."""
+        super().data_received(data)
+        if not self._messages:
+            return
+        message, body = self._messages[-1]
+        error = getattr(message, "exc", None)
+        if error is None:
+            self._body = body
+        elif self._body is not None and not self._body.is_eof():
+            # aiohttp 3.14 queues its refusal behind the request that still waits for the rest of its body, which
+            # will never come: neither is ever answered.
+            self._body.set_exception(web.RequestPayloadError(str(error)))
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what aiohttp could not make a request of."""
+        super().handle_error(request, status, exc, message)  # logs; raises when an answer has begun to leave
+        cause = message or (str(exc) if exc else "") or "no cause is known"
+        if status == 400:
+            error: RequestError = BadRequestError(f"this is not an HTTP request ({type(exc).__name__}): {cause}")
+        else:
+            error = RequestError(f"the server failed to answer: {type(exc).__name__}")
+        answer = response.of_error(error)
+        answer.headers[hdrs.SERVER] = "bloomery"
+        answer.headers["x-request-id"] = str(uuid.uuid4())
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """aiohttp's, with these connections."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,
+        )

@@ -1,0 +1,199 @@
+"""The OpenAI door: chats and completions of any model, in the form that OpenAI's clients send and read.
+
+Our own workers answer with typed events, which are shaped here (``formats.openai``). A handler of the user's own that
+knows nothing of them answers what it likes, and that passes unchanged.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from bloomery.errors import BadRequestError, ModelNotFoundError, RequestError, ServiceUnavailableError, StreamError
+from bloomery.formats import openai
+from bloomery.http_api import response
+from bloomery.http_api.request import model_name
+from bloomery.protocol import private
+from bloomery.protocol.events import CONTENT_TYPE as EVENTS
+from bloomery.protocol.events import Event, Failure, decode_event
+from bloomery.protocol.frames import Request
+from bloomery.serving.model import Model
+from bloomery.serving.registry import Registry
+from bloomery.workers.answer import Answer
+
+logger = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Read = Callable[[web.Request], Awaitable[Request]]
+Submit = Callable[[web.Request, Model, Request, Callable[[Answer], Answer]], Awaitable[web.StreamResponse]]
+_EXAMPLES = {
+    "messages": '{"model": "NAME", "messages": [{"role": "user", "content": "Who goes there?"}]}',
+    "prompt": '{"model": "NAME", "prompt": "To be, or not", "max_tokens": 30}',
+}
+
+
+class Door:
+    """``read`` makes an HTTP request the worker's; ``submit`` has it answered, and the answer changed on its way."""
+
+    def __init__(self, registry: Registry, read: Read, submit: Submit) -> None:
+        self._registry, self._read, self._submit = registry, read, submit
+        self.chat = _in_openai_form(functools.partial(self._answer, "messages"))
+        self.completions = _in_openai_form(functools.partial(self._answer, "prompt"))
+        self.models = _in_openai_form(self._models)
+        self.model = _in_openai_form(self._model)
+
+    async def _answer(self, field: str, http: web.Request) -> web.StreamResponse:
+        question = await self._read(http)
+        body = _parse(question, field)
+        model = self._chosen(http, body, question)
+        question.properties[private.EVENTS] = "1"  # of no meaning to a handler that is not ours
+        return await self._submit(http, model, question, lambda answer: shaped(answer, body, model.name))
+
+    def _chosen(self, http: web.Request, body: dict[str, Any], question: Request) -> Model:
+        """The model that the body names. A server of one model takes any name for it, as DJLServing does."""
+        named = body.get("model") or model_name(http, question.content, question.properties)
+        if named is not None and not isinstance(named, str):
+            error = BadRequestError(f"model is {json.dumps(named)[:80]}: it must be a name; GET /v1/models lists them.")
+            error.param = "model"
+            raise error
+        names = self._names()
+        if len(names) == 1:
+            return self._registry.get(names[0])
+        if named and named not in names:
+            raise ModelNotFoundError(f"The model {named!r} is not served here; there are {', '.join(names) or 'none'}.")
+        return self._registry.get(named)
+
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(model.name for model in self._registry.models()))
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return response.document({"object": "list", "data": [_model_object(name) for name in self._names()]})
+
+    async def _model(self, http: web.Request) -> web.Response:
+        name = http.match_info["model"]
+        if name not in self._names():
+            raise ModelNotFoundError(f"The model {name!r} is not served here; GET /v1/models lists what is.")
+        return response.document(_model_object(name))
+
+
+def _model_object(name: str) -> dict[str, object]:
+    """A model has no date of birth here."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "bloomery"}
+
+
+def _parse(question: Request, field: str) -> dict[str, Any]:
+    """The body; ``field`` is what makes it one of this route."""
+    raw = next((data for key, data in question.content if key == "data"), b"")
+    try:
+        body = json.loads(raw)
+    except RecursionError as error:
+        raise BadRequestError("The body is JSON nested too deeply to be a request.") from error
+    except ValueError as error:
+        raise BadRequestError(f"The body is not JSON ({error}), for example {_EXAMPLES[field]}.") from error
+    if not isinstance(body, dict):
+        raise BadRequestError(f"The body must be a JSON object, for example {_EXAMPLES[field]}.")
+    if field not in body:
+        missing = BadRequestError(f"The body has no field {field!r}, for example {_EXAMPLES[field]}.")
+        missing.param = field
+        raise missing
+    return body
+
+
+def shaped(answer: Answer, body: dict[str, Any], model: str) -> Answer:
+    """A worker's answer as OpenAI's client reads it."""
+    if _property(answer, "content-type") != EVENTS:
+        return _refusal(answer) or answer
+    shape = openai.Shape.of(body, model)
+    if answer.stream is not None:
+        properties = {**answer.properties, "content-type": openai.EVENT_STREAM}
+        return replace(answer, properties=properties, stream=_records(answer.stream, shape))
+    document = openai.document(_events(answer.content[0][1]), shape)
+    if isinstance(document, Failure):
+        return _json(answer, document.code, openai.error_object(document.code, document.message))
+    return _json(answer, answer.code, document)
+
+
+def _json(answer: Answer, code: int, content: dict[str, Any]) -> Answer:
+    properties = {**answer.properties, "content-type": "application/json"}
+    body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+    return replace(answer, code=code, properties=properties, content=[("data", body)], stream=None)
+
+
+def _refusal(answer: Answer) -> Answer | None:
+    """The worker library's own error document in OpenAI's form; None for whatever else a handler answers."""
+    if answer.code < 400 or answer.stream is not None or not answer.content:
+        return None
+    try:
+        fields = json.loads(answer.content[0][1])
+        message, code = fields["error"], fields["code"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if code != answer.code or not isinstance(message, str):
+        return None
+    # 424 is DJLServing's word for a handler that failed; OpenAI's clients know it as the server's fault.
+    status = 500 if answer.code == 424 else answer.code
+    return _json(answer, status, openai.error_object(status, message, _property(answer, private.PARAM)))
+
+
+def _property(answer: Answer, name: str) -> str | None:
+    return next((value for key, value in answer.properties.items() if key.lower() == name), None)
+
+
+def _events(lines: bytes) -> Iterator[Event]:
+    return map(decode_event, lines.splitlines())
+
+
+async def _records(pieces: AsyncIterator[bytes], shape: openai.Shape) -> AsyncIterator[bytes]:
+    """Server-sent events, as the worker's come in. The record of a failure travels with the error that ends it."""
+    chunks = openai.Chunks(shape)
+    rest = b""
+    try:
+        async for piece in pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            if records := b"".join(_record(chunks, line) for line in lines):
+                yield records
+    except StreamError as error:
+        status = 500 if error.status == 424 else error.status
+        record = openai.sse_record(openai.error_object(status, str(error)))
+        raise StreamError(str(error), error.status, record) from error
+    yield b"".join(map(openai.sse_record, chunks.ending())) + openai.DONE
+
+
+def _record(chunks: openai.Chunks, line: bytes) -> bytes:
+    event = decode_event(line)
+    if (failure := openai.failure_in(event)) is not None:
+        raise StreamError(failure.message, failure.code)
+    assert not isinstance(event, Failure)
+    return b"".join(map(openai.sse_record, chunks.of(event)))
+
+
+def _in_openai_form(handler: Handler) -> Handler:
+    """``handler``, with its errors as OpenAI's error objects."""
+
+    async def answered(http: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(http)
+        except RequestError as error:
+            return _of_error(error)
+        except (ConnectionError, web.HTTPException):
+            raise
+        except Exception as error:
+            logger.exception("a request failed inside the server")
+            return _of_error(RequestError(f"the server failed to answer: {type(error).__name__}: {error}"))
+
+    return answered
+
+
+def _of_error(error: RequestError) -> web.Response:
+    status, param, code = error.status, getattr(error, "param", None), None
+    if isinstance(error, ModelNotFoundError):
+        param, code = "model", "model_not_found"
+    answer = response.document(openai.error_object(status, str(error), param, code), status)
+    if isinstance(error, ServiceUnavailableError):
+        answer.headers[hdrs.RETRY_AFTER] = response.RETRY_AFTER
+    return answer

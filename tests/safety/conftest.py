@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.support.server import LABORATORY, REPOSITORY, Server, serving
+
+
+@pytest.fixture(scope="session")
+def laboratory() -> Iterator[Server]:
+    """One server with the handler that does what it is told, for all tests here; they leave it idle and unharmed."""
+    with serving(LABORATORY) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def demonstration() -> Iterator[Server]:
+    """One server with the demonstration model in a single process without DeepSpeed."""
+    model = REPOSITORY / "models" / "shakespeare-bloom"
+    entry = ("-o", "engine=Python", "-o", "option.entryPoint=djl_python.huggingface")
+    with serving(model, *entry, "-o", "option.tensor_parallel_degree=1") as running:
+        yield running
