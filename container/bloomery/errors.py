@@ -71,11 +71,16 @@ class RequestError(BloomeryError):
 
 
 class BadRequestError(RequestError):
-    """The request itself is wrong. ``param`` is the field that is to blame, for error documents that name it."""
+    """The request itself is wrong.
+
+    For error documents that have room for them: ``param`` is the field that is to blame, ``reason_code`` a word for
+    programs (OpenAI's, such as context_length_exceeded).
+    """
 
     status = 400
     type_name = "BadRequestException"
     param: str | None = None
+    reason_code: str | None = None
 
 
 class UnsupportedRequestError(BadRequestError, UnsupportedModelError):

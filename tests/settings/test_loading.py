@@ -269,7 +269,6 @@ def test_a_secret_reaches_the_handler_and_prints_nowhere(world: World) -> None:
         ("option.predict_timeout=0", "seconds above 0"),
         ("option.async_mode=maybe", "true or false"),
         ("option.on_disconnect=weep", "finish, restart"),
-        ("option.env=A", "NAME=value"),
         ("option.pythonExecutable=/no/such/python", "interpreter that exists"),
         ("engine=Pyhton", "no such engine"),
     ],
@@ -283,6 +282,11 @@ def test_a_wrong_value_is_refused_with_file_line_key_value_and_what_is_allowed(
     text = str(refusal.value)
     assert text.startswith(f"serving.properties line 2 of {world.path / 'mine'}: {line}")
     assert words in text
+
+
+def test_variables_that_are_none_are_refused_without_their_text_which_may_hold_secrets(world: World) -> None:
+    with pytest.raises(ConfigurationError, match=r"option\.env=\*\*\*: it must be NAME=value pairs"):
+        world.model("mine", "option.env=TOKEN:sesame")
 
 
 def test_more_workers_at_least_than_at_most_are_refused_with_both_places(world: World) -> None:

@@ -99,9 +99,9 @@ def exchange(port: int, timeout: float = 20) -> Iterator[Exchange]:
         connection.socket.close()
 
 
-def ask(port: int, pieces: Iterable[bytes], method: bytes = b"POST") -> RawReply | None:
+def ask(port: int, pieces: Iterable[bytes], method: bytes = b"POST", timeout: float = 20) -> RawReply | None:
     """Send ``pieces`` over a connection of their own; the answer, or None when there was none."""
-    with exchange(port) as connection:
+    with exchange(port, timeout) as connection:
         for piece in pieces:
             connection.send(piece)
         return connection.reply(method)

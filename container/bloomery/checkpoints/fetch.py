@@ -63,6 +63,11 @@ def _local_path(uri: str) -> Path | None:
     scheme, separator, rest = uri.partition("://")
     if separator and scheme == "file":
         return Path(unquote(urlsplit(uri).path))
+    if separator and scheme == "s3" and "@" in rest.partition("/")[0]:  # botocore would quote it in its own error
+        raise CheckpointError(
+            f"s3://***@{rest.partition('@')[2]}: an s3:// address holds no credentials; give them as AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY, or as a role"
+        )
     if separator and scheme == "s3" and rest.strip("/"):
         return None
     if separator:

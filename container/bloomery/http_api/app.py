@@ -53,10 +53,6 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
         app.router.add_route(method, path, handler, expect_handler=expect)
 
     add("*", "/ping", health.ping(registry))
-    for path in ("/metrics", "/server/metrics"):
-        add("GET", path, metrics.exposition(registry))
-    for path in ("/openapi.json", "/api-description"):
-        add("GET", path, openapi.description())
     if door is not Door.MANAGEMENT:
         inference = _Inference(registry, settings)
         app.on_shutdown.append(inference.polling.close)
@@ -65,11 +61,15 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
             add("*", path, inference.invoke)
         for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
             add("*", path, inference.predict)
-        openai_door = openai.Door(registry, inference.read, inference.submit)
-        add("POST", "/v1/chat/completions", openai_door.chat)
-        add("POST", "/v1/completions", openai_door.completions)
-        add("GET", "/v1/models", openai_door.models)
-        add("GET", "/v1/models/{model:.+}", openai_door.model)
+        completions = openai.Door(registry, inference.read, inference.submit)
+        add("POST", "/v1/chat/completions", completions.chat)
+        add("POST", "/v1/completions", completions.completions)
+        add("GET", "/v1/models", completions.models)
+        add("GET", "/v1/models/{model:.+}", completions.model)
+    for path in ("/metrics", "/server/metrics"):
+        add("GET", path, metrics.exposition(registry))
+    for path in ("/openapi.json", "/api-description"):
+        add("GET", path, openapi.description())
     models, manager = Models(registry, registrar, permission), Management(registry, registrar, settings)
     adapters.add_routes(app, registry, registrar, permission, settings)
     management.add_routes(app, models, manager, permission)

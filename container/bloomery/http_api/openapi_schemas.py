@@ -179,7 +179,7 @@ SCHEMAS: dict[str, Schema] = {
                             "entryPoint": TEXT,
                             "tensorParallelDegree": WHOLE,
                         },
-                        {"version": TEXT, "error": {**TEXT, "description": "why it failed, for those who may manage"}},
+                        {"version": TEXT, "report": {**TEXT, "description": "why it failed, for those who may manage"}},
                     )
                 ),
             },

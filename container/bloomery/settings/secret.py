@@ -10,7 +10,7 @@ _TOKENIZERS_OWN = ("pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "im
 _OF_A_TOKENIZER = "".join(f"(?<!{name}_)" for name in _TOKENIZERS_OWN)
 _NAMES = re.compile(
     rf"{_OF_A_TOKENIZER}(?<![a-z])token$|(?<![a-z])(passwd|passphrase|credentials?)$"
-    r"|(api|access|private|account)_?key(_id)?$|secret|password",
+    r"|(api|access|private|account)_?key(_id)?$|secret|password|^option\.env$",
     re.IGNORECASE,
 )
 # Of presigned URLs (S3's two kinds, Azure's, and what others call a token), with or without the question mark encoded.

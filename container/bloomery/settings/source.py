@@ -102,7 +102,9 @@ def _in_directory(path: Path, argument: str, home: Home, unpacked: Unpacked) -> 
 
 
 def holds_models(path: Path) -> bool:
-    """Whether there is anything to serve in the directory ``path``."""
+    """Whether ``path`` is an archive, or a directory with anything to serve in it."""
+    if not path.is_dir():
+        return archive.is_archive(path)
     return is_model_dir(path) or is_checkpoint(path) or bool(_children(path))
 
 
@@ -147,7 +149,8 @@ def is_checkpoint(path: Path) -> bool:
 
 def name_of(where: str) -> str:
     """A model name made from a checkpoint's path, URI or hub id: its last part, fit for a URL's path."""
-    parts = [part for part in re.split(r"[/?#]+", where.partition("://")[2] or where) if part]
+    path = re.split(r"[?#]", where.partition("://")[2] or where)[0]  # a query may hold a signature
+    parts = [part for part in path.split("/") if part]
     return re.sub(r"[^\w.-]+", "-", parts[-1] if parts else "").strip("-.") or "model"
 
 
