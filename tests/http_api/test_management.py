@@ -210,9 +210,9 @@ class TestAddingWhatCannotLoad:
         while describe(server, "crashing")["status"] != "failed":
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert "could not be kept alive" in str(describe(server, "crashing")["error"])
+        assert "could not be kept alive" in str(describe(server, "crashing")["report"])
         hidden = server.request("GET", "/models/crashing", headers={"X-Forwarded-For": "192.0.2.1"})
-        assert "error" not in hidden.json()[0]["models"][0]
+        assert "report" not in hidden.json()[0]["models"][0]
         assert server.ping().status == 200
         assert server.post({}, "/predictions/laboratory").status == 200
         assert remove(server, "crashing").status == 200

@@ -107,7 +107,7 @@ class _Inference:
     ) -> web.StreamResponse:
         """Have ``model`` answer, ``change`` the answer, and send it."""
         model.adapters.check(http.query.get("adapter"))
-        if polling.mentioned(http) and (kept := self.polling.answer(model, question)) is not None:
+        if polling.mentioned(http) and (kept := self.polling.answer(model, question, change)) is not None:
             return kept
         with model.metrics.request() as counted:
             # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.

@@ -65,7 +65,7 @@ class Models:
             **{key: value for key, value in health.state_of(model).items() if key != "status"},
         }
         if manager and model.error is not None:
-            details["error"] = model.error.report
+            details["report"] = model.error.report
         return details
 
     def _summary(self, model: Model) -> dict[str, object]:

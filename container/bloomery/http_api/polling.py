@@ -25,6 +25,7 @@ from bloomery.http_api.request import CUSTOM_ATTRIBUTES
 from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
 from bloomery.settings.server import ServerSettings
+from bloomery.workers.answer import Answer
 from bloomery.workers.call import Call
 
 logger = logging.getLogger(__name__)
@@ -77,19 +78,19 @@ class Polling:
             self._forget_piece(kept)
         return self._collect(kept, int(most) if most else None)
 
-    def answer(self, model: Model, question: Request) -> web.Response | None:
+    def answer(self, model: Model, question: Request, change: Callable[[Answer], Answer]) -> web.Response | None:
         """The answer to a poll, or the token for one that will be kept; None when the request asks for neither."""
         if (polled := self.poll(question.properties)) is not None:
             return polled
         if _property(question.properties, SYNCHRONOUS).lower() != "false":
             return None
         self._refuse_when_full()
-        return self._begin(model.submit(question))
+        return self._begin(model, model.submit(question), change)
 
-    def _begin(self, call: Call) -> web.Response:
+    def _begin(self, model: Model, call: Call, change: Callable[[Answer], Answer]) -> web.Response:
         kept = _Kept(str(uuid.uuid4()), time.monotonic())
         self._kept[kept.identifier] = kept
-        kept.task = asyncio.create_task(self._keep(kept, call))
+        kept.task = asyncio.create_task(self._keep(kept, model, call, change))
         self._watch(kept)
         return _with_token(web.Response(), kept.identifier)
 
@@ -128,17 +129,11 @@ class Polling:
             return answer
         return _with_token(answer, following)
 
-    async def _keep(self, kept: _Kept, call: Call) -> None:
+    async def _keep(self, kept: _Kept, model: Model, call: Call, change: Callable[[Answer], Answer]) -> None:
         try:
-            async with call as answer:
-                head = response.head_of(answer)
-                if answer.stream is None or head.explanation is not None or not head.has_body:
-                    self._add(kept, response.body_of(answer, head) or b"")
-                    kept.head = head
-                    return
-                kept.head = head
-                async for piece in answer.stream:
-                    self._add(kept, piece)
+            with model.metrics.request() as counted:
+                async with call as answer:
+                    await self._take(kept, counted.watch(change(answer)))
         except RequestError as error:
             kept.error = error
         except Exception as error:
@@ -146,6 +141,16 @@ class Polling:
             kept.error = RequestError(f"the server failed: {type(error).__name__}")
         finally:
             kept.over = True
+
+    async def _take(self, kept: _Kept, answer: Answer) -> None:
+        head = response.head_of(answer)
+        if answer.stream is None or head.explanation is not None or not head.has_body:
+            self._add(kept, response.body_of(answer, head) or b"")
+            kept.head = head
+            return
+        kept.head = head
+        async for piece in answer.stream:
+            self._add(kept, piece)
 
     def _add(self, kept: _Kept, piece: bytes) -> None:
         limit = self._settings.async_max_bytes

@@ -84,7 +84,7 @@ class Server:
         certificate, key = settings.server.certificate_file, settings.server.private_key_file
         return tls.context(certificate, key) if certificate and key else None
 
-    async def _open(self, listener: Listener, door: Door) -> web.AppRunner:
+    async def _open(self, listener: Listener, door: Door) -> Runner:
         runner = Runner(
             app.build(self._registry, self._settings.server, self._registrar, door),
             handler_cancellation=True,  # without it a client that goes away is noticed by nobody
@@ -117,7 +117,7 @@ class Server:
         elapsed = time.monotonic() - self._started
         self._say(f"ready: model {model.name} on {self._inference.url} ({elapsed:.1f} s)")
 
-    async def _end(self, runners: list[web.AppRunner]) -> Outcome:
+    async def _end(self, runners: list[Runner]) -> Outcome:
         if self._failure is not None:
             self._report(self._failure.report)
         drain = asyncio.create_task(self._drain(runners, 0 if self._failure else self._grace))
@@ -136,7 +136,7 @@ class Server:
         await self._registry.stop(0)
         await self._registrar.close()
 
-    async def _drain(self, runners: list[web.AppRunner], grace: float) -> None:
+    async def _drain(self, runners: list[Runner], grace: float) -> None:
         """Take no new connection, let requests finish, answer the rest with the reason, end the ranks."""
         # These close the ports at once and wait for the requests.
         cleanups = [asyncio.create_task(runner.cleanup()) for runner in runners]

@@ -80,11 +80,11 @@ class Registrar:
             await model.start()
             await model.loaded()
         except BaseException as error:
+            if isinstance(error, ModelLoadError) and model.error is not None:
+                self._remember(model, error)  # first: whoever finds the model gone may ask why at once
             await self._end(model, 0)
             if not isinstance(error, ModelLoadError):
                 raise
-            if model.error is not None:
-                self._remember(model, error)
             memory = _OUT_OF_MEMORY.search(error.report)
             raise (InsufficientStorageError if memory else LoadFailedError)(str(error)) from error
 

@@ -239,6 +239,8 @@ class Group:
         try:
             try:
                 settings = replace(self.settings, packages=await self._packages())
+                if self._stopping.is_set():  # ``stop`` has found no ranks to end, so there must be none from now on
+                    raise WorkerError(SHUTTING_DOWN)
                 ranks = self._ranks = RankSet(
                     settings, self.index, self._launcher, allocation, self._limits, self._release
                 )
