@@ -63,7 +63,7 @@ class HandlerOptions:
         return cls(
             source=source,
             revision=options.get("revision"),
-            dtype=_dtype(options),
+            dtype=dtype_of(options),
             tensor_parallel=_count("tensor_parallel_degree", degree),
             max_tokens=_count("max_tokens", options.get("max_tokens", "1024")),
             task=options.get("task"),
@@ -83,8 +83,9 @@ def _count(name: str, value: str) -> int:
     raise ConfigurationError(f"option.{name}={value}: it must be a whole number above 0.")
 
 
-def _dtype(options: Mapping[str, str]) -> str:
-    """option.dtype, or int8 where 8-bit weights are asked for in another library's words."""
+def dtype_of(properties: Mapping[str, Any]) -> str:
+    """option.dtype, or int8 where 8-bit weights are asked for in another library's words; auto when nothing is said."""
+    options = texts(properties)
     stated = options.get("dtype") or options.get("data_type") or "auto"
     quantize = options.get("quantize", "disable").lower()
     if choice(options, "load_in_4bit", "false", _SWITCHES):
