@@ -11,9 +11,14 @@ BloomeryError
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
     ├── NotFoundError             404 (ModelNotFoundError)
+    ├── ForbiddenError            403
     ├── MethodNotAllowedError     405
+    ├── ConflictError             409
     ├── PayloadTooLargeError      413
+    ├── HandlerRefusalError       424, or as the handler says: a function of a handler refused a management call
+    ├── LoadFailedError           500: a model that was to be added cannot load
     ├── ServiceUnavailableError   503 (CapacityError)
+    ├── InsufficientStorageError  507: there is no memory for another model
     └── StreamError               424 or 503, after the status line has left: ends the stream as its last record
 
 Messages say what, where, the offending value, and what to do.
@@ -66,11 +71,16 @@ class RequestError(BloomeryError):
 
 
 class BadRequestError(RequestError):
-    """The request itself is wrong. ``param`` is the field that is to blame, for error documents that name it."""
+    """The request itself is wrong.
+
+    For error documents that have room for them: ``param`` is the field that is to blame, ``reason_code`` a word for
+    programs (OpenAI's, such as context_length_exceeded).
+    """
 
     status = 400
     type_name = "BadRequestException"
     param: str | None = None
+    reason_code: str | None = None
 
 
 class UnsupportedRequestError(BadRequestError, UnsupportedModelError):
@@ -88,6 +98,43 @@ class ModelNotFoundError(NotFoundError):
     """No model of that name or version is registered."""
 
     type_name = "ModelNotFoundException"
+
+
+class ForbiddenError(RequestError):
+    """Not from there, or not at this address; the message says how it is allowed."""
+
+    status = 403
+    type_name = "ForbiddenException"
+
+
+class ConflictError(RequestError):
+    """What is to be added is there already."""
+
+    status = 409
+    type_name = "BadRequestException"
+
+
+class HandlerRefusalError(RequestError):
+    """A function of a handler refused a management call."""
+
+    type_name = "HandlerException"
+
+    def __init__(self, message: str, status: int = 424) -> None:
+        super().__init__(message)
+        self.status = status if 400 <= status <= 599 else 424
+
+
+class LoadFailedError(RequestError):
+    """A model that was to be added cannot load; nothing of it is left."""
+
+    type_name = "EngineException"
+
+
+class InsufficientStorageError(RequestError):
+    """There is no memory for another model."""
+
+    status = 507
+    type_name = "WlmOutOfMemoryException"
 
 
 class MethodNotAllowedError(RequestError):

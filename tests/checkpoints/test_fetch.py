@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bloomery import checkpoints
-from bloomery.errors import CheckpointError
+from bloomery.errors import CheckpointError, ConfigurationError
 
 CONTAINER = Path(__file__).parents[2] / "container"
 
@@ -34,6 +34,14 @@ def test_a_relative_directory_is_not_taken_for_a_hub_id(model: Path, monkeypatch
     (model / "org" / "name" / "config.json").write_text("{}")
     monkeypatch.chdir(model)
     assert checkpoints.fetch("org/name") == Path("org/name")
+
+
+def test_what_the_security_controls_forbid_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (model / "pytorch_model.bin").touch()
+    assert checkpoints.fetch(model) == model
+    monkeypatch.setenv("SAGEMAKER_SECURITY_CONTROLS", "DISALLOW_PICKLE_FILES")
+    with pytest.raises(ConfigurationError, match=r"pytorch_model\.bin, a pickle by its name is forbidden"):
+        checkpoints.fetch(model)
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:

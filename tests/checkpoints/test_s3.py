@@ -17,7 +17,7 @@ from tests.checkpoints.conftest import CHECKPOINT
 from tests.support.s3_proxy import S3Proxy
 
 from bloomery import checkpoints
-from bloomery.errors import CheckpointError
+from bloomery.errors import CheckpointError, ConfigurationError
 from bloomery.processes import rank
 
 CONTAINER = Path(__file__).parents[2] / "container"
@@ -56,6 +56,15 @@ def test_a_directory_can_be_named(upload: Any, tmp_path: Path) -> None:
 def test_pickles_are_taken_when_there_is_nothing_else(upload: Any) -> None:
     path = checkpoints.fetch(upload({"config.json": b"{}", "pytorch_model.bin": b"weights"}))
     assert set(files_of(path)) == {"config.json", "pytorch_model.bin"}
+
+
+def test_pickles_that_the_security_controls_forbid_are_not_served(upload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGEMAKER_SECURITY_CONTROLS", "DISALLOW_PICKLE_FILES")
+    uri = upload(CHECKPOINT)
+    assert not list(checkpoints.fetch(uri).glob("*.bin"))  # safetensors make them needless
+    pickled = upload({"config.json": b"{}", "pytorch_model.bin": b"x"}, "pickled/")
+    with pytest.raises(ConfigurationError, match="is forbidden by DISALLOW_PICKLE_FILES"):
+        checkpoints.fetch(pickled)
 
 
 def test_patterns_choose_the_files(upload: Any) -> None:

@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tests.support.server import LABORATORY, REPOSITORY, finish, model_directory, start
+from tests.support.server import LABORATORY, REPOSITORY, finish, model_directory, serving, start
 
 import bloomery
 
@@ -137,6 +137,27 @@ def test_an_archive_is_served_and_leaves_nothing_behind(tmp_path: Path) -> None:
         finish(server)
 
 
+@pytest.mark.parametrize(
+    ("lines", "seen"),
+    [("", ["4", "5"]), ("load_on_devices=gpu1;cpu\n", ["", "5"]), ("option.tensor_parallel_degree=2\n", ["4,5"])],
+)
+def test_each_group_sees_the_devices_that_are_its_own(tmp_path: Path, lines: str, seen: list[str]) -> None:
+    model = (
+        "import os, pathlib\n"
+        "def handle(inputs):\n"
+        "    note = pathlib.Path('notes', str(os.getpid()))\n"
+        "    note.with_suffix('.part').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "    note.with_suffix('.part').rename(note)\n"
+    )
+    directory = model_directory(tmp_path / "m", model, f"engine=Python\n{lines}")
+    (directory / "notes").mkdir()
+    with serving(directory, env={"CUDA_VISIBLE_DEVICES": "4,5"}) as server:
+        for index in range(len(seen)):
+            server.wait_for(rf"m/{index}\] ready after")
+        notes = [path.read_text() for path in (directory / "notes").iterdir()]
+    assert sorted(notes) == seen
+
+
 def test_a_server_may_start_without_a_model(tmp_path: Path) -> None:
     server = start("-o", "load_models=NONE")
     try:
@@ -188,6 +209,14 @@ def test_a_host_that_is_none_exits_3(tmp_path: Path) -> None:
     done = run("serve", LABORATORY, "--host", "not a host", "--port", "0", cwd=tmp_path)
     assert done.returncode == 3
     assert "'not a host'" in done.stderr
+
+
+def test_a_model_that_is_added_later_has_the_defaults_of_config_properties(tmp_path: Path) -> None:
+    (tmp_path / "config.properties").write_text("job_queue_size=7\nload_models=NONE\n")
+    with serving("-f", tmp_path / "config.properties", ready=False) as server:
+        assert server.request("POST", f"/models?url={LABORATORY}").status == 200
+        (described,) = server.request("GET", "/models/laboratory").json()
+    assert described["models"][0]["queueSize"] == 7
 
 
 def test_the_ready_line_names_model_and_address() -> None:

@@ -48,6 +48,26 @@ def test_a_file_of_the_model_directory_is_a_module_of_its_own_name(serve_handler
     assert json.loads(worker.ask("x").text) == ["model", str(tmp_path / "0" / "model"), "Kept"]
 
 
+SPAWN = """
+import multiprocessing
+from djl_python import Output
+
+class Square:
+    def __call__(self, number):
+        return number * number
+
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return Output().add_as_json(pool.map(Square(), [1, 2, 3]))
+"""
+
+
+def test_classes_of_a_handler_travel_to_spawned_processes(serve_handler: ServeHandler) -> None:
+    assert json.loads(serve_handler(SPAWN).ask("x").text) == [1, 4, 9]
+
+
 def test_the_file_is_executed_once(serve_handler: ServeHandler) -> None:
     worker = serve_handler("print('executed')\n" + NAMES)
     worker.initialise()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from huggingface_hub import InferenceClient
 from tests.support.server import Server, serving
 from tests.support.tiny_models import tiny_encoder, tiny_model, tiny_seq2seq
 
@@ -22,8 +23,10 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "question-answering": lambda path: tiny_encoder("QuestionAnswering", path),
     "text2text-generation": lambda path: tiny_seq2seq("t5", path),
     "conversational": lambda path: tiny_model("gpt2", path),
+    "text-generation": lambda path: tiny_model("bloom", path),
 }
 OPTIONS = {
+    "text-generation": "option.tgi_compat=true\noption.stop_sequence=['#never#']\n",
     "conversational": "option.task=conversational\n",
     "text2text-generation": "option.answer_format=object\n",
 }
@@ -42,7 +45,8 @@ def server(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactor
         properties = f"engine=Python\noption.model_id={path}\n{OPTIONS.get(task, '')}"
         (store / task / "serving.properties").write_text(properties)
     with serving(store, ready=False) as running:
-        running.wait_ready(180)
+        for task in checkpoints:
+            running.wait_for(f"ready: model {task} on", seconds=180)
         yield running
 
 
@@ -92,6 +96,25 @@ def test_text_to_text(server: Server, checkpoints: dict[str, Path]) -> None:
     assert whole["details"]["tokens"] == [line["token"] for line in lines]
 
 
+def test_text_generation_inferences_own_client(server: Server, checkpoints: dict[str, Path]) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoints["text-generation"])
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoints["text-generation"])
+    with torch.no_grad():
+        ids = model.generate(**tokenizer(TEXTS[0], return_tensors="pt"), max_new_tokens=8, do_sample=False)[0]
+    prompt_tokens = len(tokenizer(TEXTS[0])["input_ids"])
+    client = InferenceClient(model=f"{server.url}/predictions/text-generation", token="none")
+
+    whole = client.text_generation(TEXTS[0], max_new_tokens=8, details=True)
+    pieces = list(client.text_generation(TEXTS[0], max_new_tokens=8, details=True, stream=True))
+    sampled = [client.text_generation(TEXTS[0], max_new_tokens=8, temperature=2.0, seed=seed) for seed in (1, 1, 2)]
+
+    assert [token.id for token in whole.details.tokens] == ids[prompt_tokens:].tolist()
+    assert [piece.token.id for piece in pieces] == ids[prompt_tokens:].tolist()
+    assert pieces[-1].generated_text == whole.generated_text
+    assert pieces[-1].details.input_length == prompt_tokens
+    assert sampled[0] == sampled[1] != sampled[2]
+
+
 def test_conversation(server: Server) -> None:
     first = ask(server, "conversational", {"text": "To be?"}, {"max_new_tokens": 4})
     second = ask(server, "conversational", {"text": "And why?", **first["conversation"]}, {"max_new_tokens": 4})
@@ -113,3 +136,14 @@ def approximately(value: Any) -> Any:
     if isinstance(value, list):
         return [approximately(each) for each in value]
     return value if isinstance(value, str | int) else pytest.approx(float(value), rel=1e-4)
+
+
+def test_two_ranks_of_the_default_handler_classify(checkpoints: dict[str, Path]) -> None:
+    path = checkpoints["text-classification"]
+    own = transformers.pipeline("text-classification", model=str(path))
+    options = ("-o", "engine=DeepSpeed", "-o", "option.tensor_parallel_degree=2", "-o", "option.allreduce=gloo")
+    with serving(path, *options) as two_ranks:
+        refused = two_ranks.post({"inputs": "be " * 300})
+        answered = two_ranks.post({"inputs": TEXTS})
+    assert (refused.status, answered.status) == (400, 200)
+    assert answered.json() == approximately(own(TEXTS))

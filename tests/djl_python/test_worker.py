@@ -334,6 +334,32 @@ def test_unknown_arguments_of_later_versions_are_ignored(serve_handler: ServeHan
     assert "--some-later-flag 7" in worker.output
 
 
+@pytest.mark.parametrize("level", ["trace", "debug", "warn", "error", "off", "nonsense"])
+def test_the_handshake_does_not_depend_on_the_log_level(serve_handler: ServeHandler, level: str) -> None:
+    assert serve_handler(ECHO, "--log-level", level).ask("x").text == "x"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="0.19 to 0.27"),
+        pytest.param(
+            ["--cluster-size", "1", "--recommended-entry-point", "", "--log-level", "info", "--no-async-mode"],
+            id="0.36",
+        ),
+        pytest.param(["--tensor-parallel-degree", "1", "--pipeline-parallel-degree", "1"], id="0.36 with MPI"),
+    ],
+)
+def test_the_command_line_of_every_version_is_understood(serve_handler: ServeHandler, arguments: list[str]) -> None:
+    assert serve_handler(ECHO, *arguments).ask("x").text == "x"
+
+
+def test_what_0_36_and_its_mpi_add_is_int(serve_handler: ServeHandler) -> None:
+    worker = serve_handler(EVALUATE, "--cluster-size", "1", "--pipeline-parallel-degree", "2")
+    body = "[inputs.get_property('cluster_size'), inputs.get_property('pipeline_parallel_degree')]"
+    assert json.loads(worker.ask(body).text) == [1, 2]
+
+
 def test_workers_in_different_directories_do_not_interfere(tmp_path: Path) -> None:
     source = "from djl_python import Output\nimport helper\ndef handle(inputs):\n    return Output().add(helper.NAME)\n"
     for name in ("a", "b"):

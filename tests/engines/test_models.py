@@ -29,6 +29,39 @@ def test_the_architecture_named_in_the_config_chooses_the_class(architecture: st
 
 
 @pytest.mark.parametrize(
+    ("task", "config", "expected"),
+    [
+        ("sentiment-analysis", transformers.BertConfig(), "AutoModelForSequenceClassification"),
+        ("ner", transformers.BertConfig(), "AutoModelForTokenClassification"),
+        ("zero-shot-classification", transformers.BertConfig(), "AutoModelForSequenceClassification"),
+        ("feature-extraction", transformers.BertConfig(), "AutoModel"),
+        ("conversational", transformers.GPT2Config(), "AutoModelForCausalLM"),
+        ("conversational", transformers.T5Config(), "AutoModelForSeq2SeqLM"),
+    ],
+)
+def test_a_task_that_is_asked_for_chooses_the_class(task: str, config, expected: str) -> None:
+    assert models.auto_class(config, task).__name__ == expected
+
+
+def test_a_task_that_a_family_cannot_do_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="task=text2text-generation is nothing that a gpt2 model does"):
+        models.auto_class(transformers.GPT2Config(), "text2text-generation")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("BloomForCausalLM", "text-generation"),
+        ("MarianMTModel", "text2text-generation"),
+        ("BertForQuestionAnswering", "question-answering"),
+        ("GPT2ForTokenClassification", "token-classification"),
+    ],
+)
+def test_the_architecture_names_the_task(architecture: str, task: str) -> None:
+    assert models.task_of(transformers.BertConfig(architectures=[architecture])) == task
+
+
+@pytest.mark.parametrize(
     ("config", "expected"),
     [
         (transformers.BloomConfig(), "AutoModelForCausalLM"),

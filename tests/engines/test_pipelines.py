@@ -13,7 +13,8 @@ from tests.support.tiny_models import tiny_encoder, tiny_model, tiny_tokenizer
 from bloomery.engines import accelerate, deepspeed
 from bloomery.engines.base import GenerationParameters, PipelineEngine
 from bloomery.engines.pipelines import TransformersPipeline
-from bloomery.errors import BadRequestError, UnsupportedModelError
+from bloomery.errors import BadRequestError, UnsupportedModelError, WorkerError
+from bloomery.processes import rank
 
 TEXTS = ["To be, or not to be", "Shall I compare thee to a summer's day? Thou art more lovely", "arms"]
 MASKED = [f"{text} [MASK] {text}" for text in TEXTS]
@@ -114,6 +115,38 @@ def test_what_a_pipeline_refuses_is_the_requests_fault(tmp_path: Path) -> None:
     engine = load(tiny_encoder("MaskedLM", tmp_path))
     with pytest.raises(BadRequestError, match="fill-mask: At least one target"):
         engine.run(MASKED[:1], {"targets": [""]})
+
+
+def test_a_mask_that_is_cut_away_is_the_requests_fault(tmp_path: Path) -> None:
+    engine = load(tiny_encoder("MaskedLM", tmp_path))
+    with pytest.raises(BadRequestError, match="No mask_token"):
+        engine.run(["be " * 300 + "[MASK]"], {"tokenizer_kwargs": {"truncation": True, "max_length": 256}})
+
+
+def test_more_fillings_than_there_are_words_are_all_of_them(tmp_path: Path) -> None:
+    engine = load(tiny_encoder("MaskedLM", tmp_path))
+    (found,) = engine.run(MASKED[:1], {"top_k": 10_000})
+    assert len(found) == engine.model.config.vocab_size
+
+
+def test_weights_in_8_bits_give_nearly_the_same(tmp_path: Path) -> None:
+    path = tiny_encoder("SequenceClassification", tmp_path)
+    engine = accelerate.load(path, dtype="int8")
+    assert isinstance(engine, TransformersPipeline)
+    exact, rounded = load(path).run(TEXTS, {}), engine.run(TEXTS, {})
+    assert [each["label"] for each in rounded] == [each["label"] for each in exact]
+    assert [each["score"] for each in rounded] == pytest.approx([each["score"] for each in exact], abs=0.1)
+
+
+def test_a_cancelled_request_stops_between_items(tmp_path: Path) -> None:
+    engine = load(tiny_encoder("TokenClassification", tmp_path))
+    rank.current.begin("r1")
+    try:
+        rank.current.cancel("r1")
+        with pytest.raises(WorkerError, match="cancelled"):
+            engine.run(TEXTS, {})
+    finally:
+        rank.current.end()
 
 
 def test_it_says_that_it_cannot_continue_a_text(tmp_path: Path) -> None:

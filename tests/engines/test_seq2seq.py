@@ -36,6 +36,16 @@ def test_rows_of_different_lengths_are_written_as_if_they_were_alone(family: str
     assert [list(row) for row in zip(*(step.tokens for step in steps), strict=True)] == alone(tmp_path)
 
 
+def test_beams_find_what_transformers_own_search_finds(tmp_path: Path) -> None:
+    engine = accelerate.load(tiny_seq2seq("bart", tmp_path))
+    steps = engine.generate(PROMPTS, GenerationParameters(max_new_tokens=NEW, num_beams=3))
+    rows = [[token for token in row if token is not None] for row in zip(*(step.tokens for step in steps), strict=True)]
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    for prompt, row in zip(PROMPTS, rows, strict=True):
+        found = model.generate(torch.tensor([prompt]), max_new_tokens=NEW, num_beams=3, do_sample=False)
+        assert row == found[0, 1:].tolist()
+
+
 RUN = """
 import json, torch
 from bloomery.engines import deepspeed

@@ -55,8 +55,9 @@ def test_a_page_number_that_is_none_is_a_400(server: Server) -> None:
 
 
 def test_a_model_is_described(server: Server) -> None:
-    (model,) = server.request("GET", "/models/laboratory").json()
-    assert (model["engine"], model["entryPoint"], model["minWorkers"]) == ("Python", "model.py", 1)
+    (workflow,) = server.request("GET", "/models/laboratory").json()
+    (model,) = workflow["models"]
+    assert (model["engine"], model["entryPoint"], model["queueSize"]) == ("Python", "model.py", 1000)
 
 
 def test_describing_an_unknown_model_is_a_404(server: Server) -> None:
@@ -140,3 +141,9 @@ class TestBodiesThatAreTooLarge:
             headers = {"Content-Type": "multipart/form-data; boundary=B"}
             connection.request("POST", "/invocations", iter([part]), headers, encode_chunked=True)
             assert connection.getresponse().status == 413
+
+
+def test_no_answer_is_to_be_kept_by_a_cache(server: Server) -> None:
+    headers = server.request("POST", "/invocations").headers
+    assert "no-store" in headers["cache-control"]
+    assert (headers["pragma"], headers["expires"]) == ("no-cache", "Thu, 01 Jan 1970 00:00:00 UTC")

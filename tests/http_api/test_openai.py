@@ -151,16 +151,20 @@ class TestTheDemonstration:
             ({"temprature": 1}, "temprature", "did you mean 'temperature'"),
             ({"n": 0}, "n", "n is 0"),
             ({"tools": [{"type": "function"}]}, "tools", "calls no tools"),
-            ({"max_tokens": 5000}, None, "lower max_tokens to"),
         ],
     )
     @pytest.mark.parametrize("stream", [False, True])
     def test_a_wrong_request_is_a_400_in_words_streamed_or_not(
-        self, client: openai.OpenAI, wrong: dict[str, Any], param: str | None, words: str, stream: bool
+        self, client: openai.OpenAI, wrong: dict[str, Any], param: str, words: str, stream: bool
     ) -> None:
         with pytest.raises(openai.BadRequestError, match=words) as caught:
             client.chat.completions.create(model="any", messages=MESSAGES, stream=stream, extra_body=wrong)
         assert (caught.value.type, caught.value.param) == ("invalid_request_error", param)
+
+    def test_what_does_not_fit_is_a_400_that_programs_understand(self, client: openai.OpenAI) -> None:
+        with pytest.raises(openai.BadRequestError, match="lower max_tokens to") as caught:
+            client.chat.completions.create(model="any", messages=MESSAGES, max_tokens=5000)
+        assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
 
     def test_what_the_template_refuses_is_told_in_its_words(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError, match="Nobody directs this play"):
@@ -215,6 +219,21 @@ class TestAnOpaqueHandler:
                 model="any", messages=MESSAGES, extra_body={"do": "fail", "text": "the dog ate it"}
             )
         assert (caught.value.status_code, caught.value.type) == (500, "server_error")
+
+    def test_events_that_are_none_are_the_servers_fault(self, server: Server) -> None:
+        events = {"content-type": "application/x-bloomery-events"}
+        order = {"messages": [], "do": "answer", "properties": events, "body": "what?"}
+        reply = server.post(order, "/v1/chat/completions")
+        assert (reply.status, reply.json()["error"]["type"]) == (500, "server_error")
+        assert "what?" in reply.json()["error"]["message"]
+
+    def test_streamed_events_that_are_none_break_the_stream(self, server: Server) -> None:
+        order = {"messages": [], "do": "stream", "content_type": "application/x-bloomery-events"}
+        with closing(server.connect()) as connection:
+            connection.request("POST", "/v1/chat/completions", json.dumps(order))
+            with pytest.raises(http.client.IncompleteRead) as broken:
+                connection.getresponse().read()
+        assert json.loads(broken.value.partial.decode().removeprefix("data: "))["error"]["type"] == "server_error"
 
     def test_its_own_refusal_is_passed_on_as_it_is(self, server: Server) -> None:
         order = {"messages": [], "do": "answer", "code": 418, "body": '{"error": {"message": "a teapot"}}'}

@@ -12,6 +12,9 @@ from openapi_spec_validator import validate
 from tests.support.server import Server, serving
 
 from bloomery.http_api import app, openapi
+from bloomery.http_api.permission import Door
+from bloomery.serving.model import Model
+from bloomery.serving.registrar import Registrar
 from bloomery.serving.registry import Registry
 from bloomery.settings.server import ServerSettings
 
@@ -21,7 +24,8 @@ NAME = "shakespeare-bloom"
 
 def served() -> set[tuple[str, str]]:
     """Method and path of every route; "*" takes all methods."""
-    routes = app.build(Registry(), ServerSettings()).router.routes()
+    registry = Registry()
+    routes = app.build(registry, ServerSettings(), Registrar(registry, Model), Door.ALL).router.routes()
     return {(route.method, route.resource.canonical) for route in routes if route.resource is not None}
 
 

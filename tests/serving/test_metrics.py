@@ -71,3 +71,13 @@ async def test_a_stream_that_breaks_off_is_no_success() -> None:
         with pytest.raises(StreamError):
             [piece async for piece in answer.stream]
     assert metrics.requests == {"broken": 1}
+
+
+async def test_a_stream_that_is_given_up_is_no_success() -> None:
+    metrics = ModelMetrics()
+    with metrics.request() as request:
+        answer = request.watch(Answer(200, "OK", stream=pieces()))
+        assert answer.stream is not None
+        async for _ in answer.stream:
+            break  # as for a client that reads too slowly
+    assert metrics.requests == {"broken": 1}

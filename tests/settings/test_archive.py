@@ -7,10 +7,13 @@ import io
 import os
 import stat
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bloomery.errors import ConfigurationError
 from bloomery.settings.archive import Limits, Unpacked, is_archive, stem
@@ -224,3 +227,23 @@ def test_an_archive_is_known_by_its_suffix_and_gives_the_name(tmp_path: Path, na
     (tmp_path / name).touch()
     assert is_archive(tmp_path / name)
     assert stem(tmp_path / name) == expected
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "c", "..", ".", ""]), min_size=1, max_size=5).map("/".join)
+KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
+
+
+@given(st.lists(st.tuples(PARTS, KINDS, PARTS), min_size=1, max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_whatever_it_holds_nothing_of_it_leads_out(entries: list[tuple[str, bytes, str]]) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        tar = Tar(Path(scratch) / "m.tar.gz")
+        for name, kind, target in entries:
+            tar.add(name, b"data", kind, target)
+        try:
+            root = tar.unpack()
+        except ConfigurationError:
+            return
+        for path in root.rglob("*"):
+            assert Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)), (path, entries)  # a loop too
+        tar.unpacked.remove()

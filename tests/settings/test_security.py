@@ -108,10 +108,10 @@ def test_a_tokenizers_file_that_cannot_be_read_is_refused(world: World) -> None:
         model(world, CHAT_TEMPLATE)
 
 
-def test_the_handler_is_told_what_only_it_can_check(world: World) -> None:
-    properties = model(world, PICKLES, CHAT_TEMPLATE, argument="s3://bucket/x", OPTION_ALLOW_PICKLE="true").properties
-    assert (properties["allow_pickle"], properties["allow_chat_template"]) == ("false", "false")
-    assert "allow_pickle" not in model(world, REMOTE_CODE, argument="s3://bucket/x").properties
+def test_a_model_may_not_lift_the_controls_for_its_own_processes(world: World) -> None:
+    world.write("mine/serving.properties", "option.env=SAGEMAKER_SECURITY_CONTROLS=\n")
+    with pytest.raises(ConfigurationError, match=r"option\.env changes variables of SageMaker's"):
+        model(world, PICKLES)
 
 
 def test_an_unknown_control_is_refused(world: World) -> None:

@@ -76,6 +76,13 @@ class TestServing:
             model = world.model(None, SERVING_MODEL_STORE=str(world.path / store), HF_MODEL_ID="facebook/opt-125m")
             assert (model.name, model.model_dir) == ("opt-125m", world.home.model_dir)
 
+    @pytest.mark.parametrize("directory", ["empty", "missing"])
+    def test_so_does_an_entry_as_lmis_images_write_it(self, world: World, directory: str) -> None:
+        (world.path / "empty").mkdir()
+        model = self.entry(world, f"test::MPI={world.path / directory}", HF_MODEL_ID="facebook/opt-125m")
+        assert (model.name, model.engine, model.model_dir) == ("test", "MPI", world.home.model_dir)
+        assert model.properties["model_id"] == "facebook/opt-125m"
+
     def test_a_store_that_is_not_there_is_refused(self, world: World) -> None:
         with pytest.raises(ConfigurationError, match=r"SERVING_MODEL_STORE: model_store=/no/store: there is no such"):
             world.settings(None, SERVING_MODEL_STORE="/no/store")

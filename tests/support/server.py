@@ -129,7 +129,12 @@ class Server:
         return self.wait(seconds)
 
 
-def start(*arguments: str | Path, env: Mapping[str, str] | None = None, command: str = "serve") -> Server:
+def start(
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    command: str = "serve",
+    port: tuple[str, ...] = ("--port", "0"),
+) -> Server:
     """Start ``bloomery serve ARGUMENTS --port 0``; the caller ends it with ``finish``."""
     # Not pytest's tmp_path: unix sockets lie below it, and their paths may have 107 bytes.
     scratch = Path(tempfile.mkdtemp(prefix="bl-"))
@@ -141,7 +146,7 @@ def start(*arguments: str | Path, env: Mapping[str, str] | None = None, command:
     out, err = scratch / "out", scratch / "err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bloomery", command, *map(str, arguments), "--port", "0"],
+            [sys.executable, "-m", "bloomery", command, *map(str, arguments), *port],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

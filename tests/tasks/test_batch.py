@@ -7,6 +7,7 @@ from typing import Any
 from bloomery import tasks
 from bloomery.engines.base import GenerationParameters, Step
 from bloomery.errors import UnsupportedRequestError
+from bloomery.formats import Style
 from djl_python import Input, Output
 
 
@@ -81,3 +82,21 @@ def test_a_refused_request_does_not_spoil_the_others(tokenizer: Any) -> None:
     assert "inputs is 3" in bodies["batch_0."]["error"]
     assert bodies["batch_1."] == [{"generated_text": "ToTo"}]
     assert bodies["batch_2."] == {"error": "no beams here", "code": 400}
+
+
+def test_joined_requests_are_answered_in_the_models_style(tokenizer: Any) -> None:
+    options = tasks.AnswerOptions(style=Style("object"))
+    details = {"inputs": "be", "parameters": {"details": True}}
+    output = tasks.answer(Echo(tokenizer), joined({"inputs": "To"}, {"inputs": ["or", "not"]}, details), options)
+    bodies = bodies_of(output)
+    assert bodies["batch_0."] == {"generated_text": "To"}
+    assert [answer["generated_text"] for answer in bodies["batch_1."]] == ["or", "not"]
+    assert bodies["batch_2."]["details"]["inputs"] == "be"
+
+
+def test_a_joined_request_that_has_no_place_in_the_style_is_refused_alone(tokenizer: Any) -> None:
+    options = tasks.AnswerOptions(style=Style(plain=True))
+    output = tasks.answer(Echo(tokenizer), joined({"inputs": ["To", "be"]}, {"inputs": "or"}), options)
+    first, second = (value for _, value in output.content)
+    assert json.loads(first)["code"] == 400
+    assert second == b"or"

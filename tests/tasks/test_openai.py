@@ -190,9 +190,15 @@ def test_under_a_foreign_server_the_model_is_called_as_the_client_calls_it_or_by
 
 
 def test_a_refusal_names_the_field_for_the_door(tokenizer: Any, request_of: MakeInput) -> None:
-    output = tasks.answer(ScriptedEngine(tokenizer, [[70]]), request_of(ask(prompt="To", n=0)))
+    engine = ScriptedEngine(tokenizer, [[70]])
+    output = tasks.answer(engine, request_of(ask(prompt="To", n=0), **{private.EVENTS: "1"}))
     assert (output.code, body_of(output)["code"], output.get_property(private.PARAM)) == (400, 400, "n")
     assert "n is 0" in body_of(output)["error"]
+
+
+def test_a_refusal_for_another_peer_has_no_private_property(tokenizer: Any, request_of: MakeInput) -> None:
+    output = tasks.answer(ScriptedEngine(tokenizer, [[70]]), request_of(ask(prompt="To", n=0)))
+    assert output.get_properties() == {"content-type": "application/json"}
 
 
 def test_a_model_without_a_template_refuses_chats_and_takes_prompts(tokenizer: Any, request_of: MakeInput) -> None:

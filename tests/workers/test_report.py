@@ -33,3 +33,12 @@ def test_the_report_names_the_model_and_its_settings(tmp_path):
     assert f"opt in {tmp_path}" in report
     assert "MPI, tensor_parallel_degree=2, entry point model.py, handler handle" in report
     assert "where: group 1" in report
+
+
+def test_a_model_that_has_served_and_crashes_for_good_is_reported_as_such(tmp_path):
+    error = WorkerError("crash loop: workers were lost 5 times within 600 s; the last: rank 0 was killed by SIGKILL")
+
+    report = load_report(settings(tmp_path, name="opt"), 0, error, was_loaded=True)
+
+    assert "model 'opt' could not be kept alive" in report
+    assert "a request that ends its worker will do so again" in report

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from bloomery.checkpoints import hub, s3
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
+from bloomery.settings.security import Security
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -38,7 +39,8 @@ def fetch(
     A local path or ``file://`` URL is returned as it is. ``s3://bucket/prefix`` and hub ids (``org/name``) are fetched
     into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of their own whose name
     ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors"); without it
-    all are taken except weights that are there in a second format. Raises CheckpointError.
+    all are taken except weights that are there in a second format. Raises CheckpointError, and ConfigurationError for
+    files that SageMaker's security controls forbid.
     """
     text = str(uri)
     local = _local_path(text)
@@ -55,7 +57,7 @@ def fetch(
             s3.fetch(text, target, allow_patterns)
         else:
             hub.fetch(text, target, revision, allow_patterns)
-    return target if allow_patterns else _checked(target, text)
+    return _searched(target) if allow_patterns else _checked(target, text)
 
 
 def _local_path(uri: str) -> Path | None:
@@ -90,6 +92,12 @@ def _checked(path: Path, uri: str) -> Path:
             f"{uri} is not a model directory: config.json is not in {path.absolute()}, which holds "
             f"{', '.join(found) or 'nothing'}; name the directory that holds config.json and the weights."
         )
+    return _searched(path)
+
+
+def _searched(path: Path) -> Path:
+    """``path``, if nothing in it is forbidden by SageMaker's security controls; raises ConfigurationError."""
+    Security.read(os.environ).search(path)
     return path
 
 

@@ -1,8 +1,8 @@
 """The command line. It parses, calls one function and prints; every import that costs time happens in a command.
 
 Exit codes: 0 done, or stopped by a signal after the requests in flight were answered; 1 a required model could not be
-loaded or kept alive; 2 the configuration or the command line is wrong; 3 the address cannot be bound, for instance
-because its port is in use; 130 a second signal ended the server at once.
+loaded or kept alive, or ``check`` refuses a setting; 2 the configuration or the command line is wrong; 3 the address
+cannot be bound, for instance because its port is in use; 130 a second signal ended the server at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 from bloomery.errors import AddressError, BloomeryError, ConfigurationError
 
 OK, MODEL_FAILED, CONFIGURATION, ADDRESS, INTERRUPTED = 0, 1, 2, 3, 130
+REFUSED = 1  # by check
 
 app = typer.Typer(
     name="bloomery",
@@ -98,6 +99,32 @@ def explain(
 
     wanted = Wanted(source, option or [], models or [], model_store, config_file, strict)
     raise typer.Exit(explaining.explain(wanted, as_json))
+
+
+@app.command()
+def check(
+    directory: Annotated[str | None, typer.Argument(metavar="[DIR]", help="A model directory.")] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Variables: an env file, docker run -e lines, or JSON; - for standard input."
+        ),
+    ] = None,
+    env_now: Annotated[bool, typer.Option("--env-now", help="The variables of the present environment.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="Print the whole table as Markdown (docs/from-lmi.md).")
+    ] = False,
+) -> None:
+    """Tell of each setting for LMI, DJLServing or TGI: same here, different, or refused; exit code 1 if any is."""
+    if table:
+        from bloomery.settings import migration
+
+        sys.stdout.write(migration.page())
+        raise typer.Exit
+    from bloomery.cli import checking
+
+    raise typer.Exit(checking.check(directory, env, env_now, as_json))
 
 
 def main() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import signal
 import sys
 
 from bloomery import cli
+from bloomery.cli import logs
 from bloomery.cli.reading import Wanted
 from bloomery.http_api import listen
+from bloomery.http_api.listen import Listener
+from bloomery.settings import Settings
 from bloomery.settings.secret import redact
 
 _COLLECT_AFTER = 10_000  # objects made and not yet freed; Python's 700 costs a tenth of the time of a small request
@@ -20,10 +24,22 @@ def serve(wanted: Wanted) -> int:
     # Until the server's own handlers are in place: whoever stops us this early gets the same exit code.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.OK))
     loaded = wanted.settings()
-    listener = listen.bind(loaded.server.host, loaded.server.port)
-    _configure_logging()
+    with contextlib.ExitStack() as listening:
+        inference = listen.bind(loaded.server.inference_address)
+        listening.callback(inference.close)
+        management = None
+        if loaded.server.management_address is not None:
+            management = listen.bind(loaded.server.management_address)
+            listening.callback(management.close)
+        return _serve(loaded, inference, management)
+
+
+def _serve(loaded: Settings, inference: Listener, management: Listener | None) -> int:
+    logs.configure()
     names = ", ".join(model.name for model in loaded.models)
-    _say(f"listening on {listen.url(listener)}; " + (f"loading {names}" if names else "no model yet"))
+    _say(f"listening on {inference.url}; " + (f"loading {names}" if names else "no model yet"))
+    if management is not None:
+        _say(f"management on {management.url}")
     for notice in loaded.notices:
         logging.getLogger("bloomery.settings").warning("%s", notice)
 
@@ -33,12 +49,16 @@ def serve(wanted: Wanted) -> int:
 
     from bloomery.http_api.server import Outcome, Server
     from bloomery.serving.model import Model
+    from bloomery.settings import ModelSettings
     from bloomery.workers.allocation import Allocator
 
     async def run() -> Outcome:
         allocator = Allocator()
-        models = [Model(each, allocator) for each in loaded.models]
-        return await Server(loaded, models, listener, _say, _report).run()
+
+        def make(model: ModelSettings) -> Model:
+            return Model(model, allocator)
+
+        return await Server(loaded, make, inference, management, _say, _report).run()
 
     # What has been imported stays, so the collector need not look at it again; and requests leave no cycles behind.
     gc.collect()
@@ -52,23 +72,6 @@ def serve(wanted: Wanted) -> int:
         Outcome.FAILED: cli.MODEL_FAILED,
         Outcome.INTERRUPTED: cli.INTERRUPTED,
     }[outcome]
-
-
-class _Formatter(logging.Formatter):
-    """Without what a URL's signature or password would let a reader of the log do."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
-
-
-def _configure_logging() -> None:
-    # What no line shows need not be found out for each line (logging's HOWTO, "Optimization").
-    logging._srcfile = None
-    for name in ("logThreads", "logMultiprocessing", "logProcesses", "logAsyncioTasks"):
-        setattr(logging, name, False)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _say(line: str) -> None:

@@ -47,6 +47,12 @@ def task_of(config: Any, asked: str | None = None) -> str:
         task = _OTHER_NAMES.get(asked, asked)
         if task not in TASKS:
             raise UnsupportedModelError(f"task={asked} is not served; it must be one of {', '.join(TASKS)}")
+        known = getattr(transformers, _class_name(config, task))._model_mapping
+        if type(config) not in known and not getattr(config, "auto_map", None):
+            raise UnsupportedModelError(
+                f"task={asked} is nothing that a {config.model_type} model does; leave the task out, or name a "
+                "checkpoint that was made for it"
+            )
         return task
     named = (getattr(config, "architectures", None) or [""])[0]
     for ending, task in _TASKS:
@@ -66,10 +72,13 @@ def auto_class(config: Any, asked: str | None = None) -> Any:
     """The transformers class that serves the task."""
     import transformers
 
-    task = task_of(config, asked)
+    return getattr(transformers, _class_name(config, task_of(config, asked)))
+
+
+def _class_name(config: Any, task: str) -> str:
     if task == "conversational":
         task = "text2text-generation" if config.is_encoder_decoder else "text-generation"
-    return getattr(transformers, _CLASSES[task])
+    return _CLASSES[task]
 
 
 def _encodes(config: Any) -> bool:

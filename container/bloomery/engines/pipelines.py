@@ -14,7 +14,7 @@ from typing import Any
 from bloomery.engines import models
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.question_answering import SpanFinder
-from bloomery.errors import BadRequestError, UnsupportedModelError
+from bloomery.errors import BadRequestError, UnsupportedModelError, WorkerError
 from bloomery.processes import rank
 from bloomery.sharding import FAMILIES
 
@@ -48,14 +48,21 @@ class TransformersPipeline(TransformersEngine):
 
     def run(self, items: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
         """One result per item, in their order, as the pipeline makes it for an item of a list."""
+        from transformers.pipelines.base import PipelineException
+
+        given = dict(parameters)
+        if self.task == "fill-mask" and "top_k" in given:
+            given["top_k"] = min(given["top_k"], self.model.config.vocab_size)
         # Items come from a generator: a list would be answered in another shape when it has one item.
         batch_size = min(len(items), MAX_BATCH) if self._pads() else 1
         results = []
         try:
-            for result in self._pipeline(_each(items), batch_size=batch_size, **parameters):
+            for result in self._pipeline(_each(items), batch_size=batch_size, **given):
                 rank.current.step()
                 results.append(result)
-        except ValueError as error:
+                if self.ranks == 1 and rank.current.cancelled:  # several ranks could not agree on where to stop
+                    raise WorkerError("the request was cancelled")
+        except (ValueError, PipelineException) as error:
             raise BadRequestError(f"{self.task}: {error}") from error
         return results
 

@@ -10,10 +10,27 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
-from bloomery.http_api import access, health, metrics, models, openai, openapi, response
+from bloomery.http_api import (
+    access,
+    adapters,
+    cors,
+    health,
+    kserve,
+    management,
+    metrics,
+    openai,
+    openapi,
+    polling,
+    response,
+    workflows,
+)
+from bloomery.http_api.management import Management
+from bloomery.http_api.models import Models
+from bloomery.http_api.permission import Door, Permission
 from bloomery.http_api.request import identify, model_name, read, refuse_too_large
 from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
+from bloomery.serving.registrar import Registrar
 from bloomery.serving.registry import Registry
 from bloomery.settings.server import ServerSettings
 from bloomery.workers.answer import Answer
@@ -24,44 +41,53 @@ REQUEST_ID = web.RequestKey("request_id", str)
 _NO_SUCH_PATH = "Requested resource is not found, please refer to API document."
 
 
-def build(registry: Registry, settings: ServerSettings) -> web.Application:
-    """The application that serves the models of ``registry``."""
+def build(registry: Registry, settings: ServerSettings, registrar: Registrar, door: Door) -> web.Application:
+    """The application that serves the models of ``registry`` at one of the server's addresses."""
     app = web.Application(middlewares=[_around], client_max_size=settings.max_request_size)
     app.on_response_prepare.append(_finish_headers)
-    inference = _Inference(registry, settings)
+    cors.add(app, settings)
+    permission = Permission(settings, door)
     expect = _expectation(settings.max_request_size)
 
     def add(method: str, path: str, handler: Handler) -> None:
         app.router.add_route(method, path, handler, expect_handler=expect)
 
     add("*", "/ping", health.ping(registry))
-    # As in DJLServing, any method and any path below /invocations reach the model.
-    for path in ("/invocations", "/invocations/{rest:.*}"):
-        add("*", path, inference.invoke)
-    for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
-        add("*", path, inference.predict)
-    door = openai.Door(registry, inference.read, inference.submit)
-    add("POST", "/v1/chat/completions", door.chat)
-    add("POST", "/v1/completions", door.completions)
-    add("GET", "/v1/models", door.models)
-    add("GET", "/v1/models/{model:.+}", door.model)
+    if door is not Door.MANAGEMENT:
+        inference = _Inference(registry, settings)
+        app.on_shutdown.append(inference.polling.close)
+        # As in DJLServing, any method and any path below /invocations reach the model.
+        for path in ("/invocations", "/invocations/{rest:.*}"):
+            add("*", path, inference.invoke)
+        for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
+            add("*", path, inference.predict)
+        completions = openai.Door(registry, inference.read, inference.submit)
+        add("POST", "/v1/chat/completions", completions.chat)
+        add("POST", "/v1/completions", completions.completions)
+        add("GET", "/v1/models", completions.models)
+        add("GET", "/v1/models/{model:.+}", completions.model)
     for path in ("/metrics", "/server/metrics"):
         add("GET", path, metrics.exposition(registry))
     for path in ("/openapi.json", "/api-description"):
         add("GET", path, openapi.description())
-    add("GET", "/models", models.listing(registry))
-    for path in ("/models/{model}", "/models/{model}/{version}"):
-        add("GET", path, models.description(registry))
+    models, manager = Models(registry, registrar, permission), Management(registry, registrar, settings)
+    adapters.add_routes(app, registry, registrar, permission, settings)
+    management.add_routes(app, models, manager, permission)
+    workflows.add_routes(app, registry, models, manager, permission)
+    kserve.add_routes(app, registry)
     return app
 
 
 class _Inference:
     def __init__(self, registry: Registry, settings: ServerSettings) -> None:
         self._registry, self._settings = registry, settings
+        self.polling = polling.Polling(settings)
 
     async def invoke(self, http: web.Request) -> web.StreamResponse:
         """The model that the request names, or the only one."""
         question = await self.read(http)
+        if polling.mentioned(http) and (kept := self.polling.poll(question.properties)) is not None:
+            return kept
         name = model_name(http, question.content, question.properties)
         return await self.submit(http, self._registry.get(name), question)
 
@@ -80,6 +106,9 @@ class _Inference:
         self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it
     ) -> web.StreamResponse:
         """Have ``model`` answer, ``change`` the answer, and send it."""
+        model.adapters.check(http.query.get("adapter"))
+        if polling.mentioned(http) and (kept := self.polling.answer(model, question, change)) is not None:
+            return kept
         with model.metrics.request() as counted:
             # Leaving this block early (the client has gone, and aiohttp cancels us) cancels the request in the ranks.
             async with model.submit(question) as answer:
@@ -132,6 +161,8 @@ async def _finish_headers(http: web.Request, answer: web.StreamResponse) -> None
     answer.headers["x-request-id"] = http.get(REQUEST_ID) or identify(http)
     answer.headers[hdrs.SERVER] = "bloomery"
     answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache, no-store, must-revalidate, private")
+    answer.headers.setdefault(hdrs.PRAGMA, "no-cache")
+    answer.headers.setdefault(hdrs.EXPIRES, "Thu, 01 Jan 1970 00:00:00 UTC")
     if answer.get(response.NO_CONTENT_TYPE):
         # The handler set none, so there is none, as in DJLServing; aiohttp would say application/octet-stream.
         answer.headers.popall(hdrs.CONTENT_TYPE, None)

@@ -86,7 +86,7 @@ def _of_models(models: list[Model]) -> Iterator[Metric]:
     yield _gauge("requests_in_flight", "Requests that the workers hold.", _MODEL, held)
     yield _counter(
         "requests",
-        "Requests by the class of their status; gone: the client left; broken: the stream ended with an error.",
+        "Requests by the class of their status; gone: the client left; broken: its stream was cut short.",
         (*_MODEL, "status"),
         ended,
     )

@@ -15,7 +15,14 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from bloomery.errors import BadRequestError, ModelNotFoundError, RequestError, ServiceUnavailableError, StreamError
+from bloomery.errors import (
+    BadRequestError,
+    ModelNotFoundError,
+    ProtocolError,
+    RequestError,
+    ServiceUnavailableError,
+    StreamError,
+)
 from bloomery.formats import openai
 from bloomery.http_api import response
 from bloomery.http_api.request import model_name
@@ -112,7 +119,10 @@ def shaped(answer: Answer, body: dict[str, Any], model: str) -> Answer:
     if answer.stream is not None:
         properties = {**answer.properties, "content-type": openai.EVENT_STREAM}
         return replace(answer, properties=properties, stream=_records(answer.stream, shape))
-    document = openai.document(_events(answer.content[0][1]), shape)
+    try:
+        document = openai.document(_events(answer), shape)
+    except ProtocolError as error:
+        document = Failure(500, f"the handler's events cannot be read: {error}")
     if isinstance(document, Failure):
         return _json(answer, document.code, openai.error_object(document.code, document.message))
     return _json(answer, answer.code, document)
@@ -137,15 +147,16 @@ def _refusal(answer: Answer) -> Answer | None:
         return None
     # 424 is DJLServing's word for a handler that failed; OpenAI's clients know it as the server's fault.
     status = 500 if answer.code == 424 else answer.code
-    return _json(answer, status, openai.error_object(status, message, _property(answer, private.PARAM)))
+    param, reason = _property(answer, private.PARAM), _property(answer, private.REASON_CODE)
+    return _json(answer, status, openai.error_object(status, message, param, reason))
 
 
 def _property(answer: Answer, name: str) -> str | None:
     return next((value for key, value in answer.properties.items() if key.lower() == name), None)
 
 
-def _events(lines: bytes) -> Iterator[Event]:
-    return map(decode_event, lines.splitlines())
+def _events(answer: Answer) -> Iterator[Event]:
+    return (decode_event(line) for _, data in answer.content for line in data.splitlines())
 
 
 async def _records(pieces: AsyncIterator[bytes], shape: openai.Shape) -> AsyncIterator[bytes]:
@@ -157,10 +168,10 @@ async def _records(pieces: AsyncIterator[bytes], shape: openai.Shape) -> AsyncIt
             *lines, rest = (rest + piece).split(b"\n")
             if records := b"".join(_record(chunks, line) for line in lines):
                 yield records
-    except StreamError as error:
-        status = 500 if error.status == 424 else error.status
+    except (StreamError, ProtocolError) as error:
+        status = error.status if isinstance(error, StreamError) and error.status != 424 else 500
         record = openai.sse_record(openai.error_object(status, str(error)))
-        raise StreamError(str(error), error.status, record) from error
+        raise StreamError(str(error), status, record) from error
     yield b"".join(map(openai.sse_record, chunks.ending())) + openai.DONE
 
 

@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document at /openapi.json, built from one table with a row per public route.
 
-Whoever adds a route to ``app`` adds its row to ROUTES; a test compares the two in both directions.
+Whoever adds a route to ``app`` adds its row to ROUTES (those that manage models are in ``openapi_management``); a test
+compares the two in both directions.
 """
 
 from __future__ import annotations
@@ -9,42 +10,17 @@ import http
 import json
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from aiohttp import web
 
 import bloomery
+from bloomery.http_api.openapi_management import ROUTES_OF_MANAGEMENT
+from bloomery.http_api.openapi_route import JSON, Body, Route
 from bloomery.http_api.openapi_schemas import SCHEMAS, TEXT, Schema, reference
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
-JSON = "application/json"
-
-
-@dataclass(frozen=True)
-class Body:
-    """A JSON document: the schema's name in SCHEMAS, None for any document; and one that works."""
-
-    schema: str | None
-    example: object = None
-
-
-@dataclass(frozen=True)
-class Route:
-    """One operation. ``also`` are further media types of its 200; ``errors`` have the schema ``error``."""
-
-    method: str
-    path: str
-    tag: str
-    summary: str
-    answer: str | None = None  # the schema of the JSON document that is 200's body
-    body: Body | None = None
-    query: dict[str, str] = field(default_factory=dict)  # a parameter's name, and what it is for
-    also: tuple[str, ...] = ()
-    errors: tuple[int, ...] = ()
-    error: str = "Error"
-
 
 _GENERATION = Body("GenerationRequest", {"inputs": "To be, or not", "parameters": {"max_new_tokens": 8}})
 _CHAT = Body(
@@ -72,7 +48,6 @@ def _inference(path: str, summary: str, query: dict[str, str] | None = None) -> 
 
 
 _MODEL_NAME = {"model_name": "the model, unless only one is served"}
-_PAGES = {"limit": "models per page, 100 unless told otherwise", "next_page_token": "where the page begins"}
 _METRICS = {"name[]": "only the metric of that name; may be repeated"}
 
 ROUTES: tuple[Route, ...] = (
@@ -116,22 +91,13 @@ ROUTES: tuple[Route, ...] = (
         errors=(404,),
         error="OpenAIError",
     ),
-    Route("GET", "/models", "models", "The models that are served", answer="Models", query=_PAGES, errors=(400,)),
-    Route("GET", "/models/{model}", "models", "How a model is served", answer="ModelDescription", errors=(404,)),
-    Route(
-        "GET",
-        "/models/{model}/{version}",
-        "models",
-        "How that version of a model is served",
-        answer="ModelDescription",
-        errors=(404,),
-    ),
     Route("GET", "/metrics", "metrics", "Prometheus metrics", query=_METRICS, also=("text/plain",)),
     Route(
         "GET", "/server/metrics", "metrics", "The same, under DJLServing's path", query=_METRICS, also=("text/plain",)
     ),
     Route("GET", "/openapi.json", "description", "This document"),
     Route("GET", "/api-description", "description", "The same"),
+    *ROUTES_OF_MANAGEMENT,
 )
 
 

@@ -46,6 +46,16 @@ _LIMITED: dict[str, Schema] = {
     "stream_options": record({}, {"include_usage": SWITCH}),
 }
 _USAGE = record({"prompt_tokens": WHOLE, "completion_tokens": WHOLE, "total_tokens": WHOLE})
+_WORKER_GROUP = record(
+    {
+        "device": record({"deviceType": {"enum": ["cpu", "gpu"]}, "deviceId": {"anyOf": [WHOLE, TEXT]}}),
+        "minWorkers": WHOLE,
+        "maxWorkers": WHOLE,
+        "workers": array(
+            record({"id": WHOLE, "startTime": TEXT, "status": TEXT, "busy": WHOLE, "restarts": WHOLE}),
+        ),
+    }
+)
 _FINISH = _or_null({"type": "string", "enum": ["stop", "length"]})
 _ENVELOPE: dict[str, Schema] = {"id": TEXT, "created": {**WHOLE, "description": "seconds since 1970"}, "model": TEXT}
 _MODEL_SUMMARY = {"modelName": TEXT, "modelUrl": TEXT, "status": TEXT}
@@ -151,5 +161,38 @@ SCHEMAS: dict[str, Schema] = {
         {"models": array(record(_MODEL_SUMMARY, {"version": TEXT}))},
         {"nextPageToken": {**TEXT, "description": "for next_page_token, when there are more"}},
     ),
-    "ModelDescription": array(record(_MODEL_SUMMARY, {"version": TEXT, "engine": TEXT, "entryPoint": TEXT})),
+    "ModelDescription": array(
+        record(
+            {
+                "workflowName": TEXT,
+                "models": array(
+                    record(
+                        {
+                            **_MODEL_SUMMARY,
+                            "batchSize": WHOLE,
+                            "maxBatchDelayMillis": WHOLE,
+                            "queueSize": WHOLE,
+                            "requestInQueue": WHOLE,
+                            "loadedAtStartup": SWITCH,
+                            "workerGroups": array(_WORKER_GROUP),
+                            "engine": TEXT,
+                            "entryPoint": TEXT,
+                            "tensorParallelDegree": WHOLE,
+                        },
+                        {"version": TEXT, "report": {**TEXT, "description": "why it failed, for those who may manage"}},
+                    )
+                ),
+            },
+            {"version": TEXT},
+        )
+    ),
+    "Workflows": record(
+        {"workflows": array(record({"workflowName": TEXT}, {"version": TEXT}))}, {"nextPageToken": TEXT}
+    ),
+    "Adapter": record({"name": TEXT, "src": TEXT, "options": {"type": "object"}}, {"alias": TEXT}),
+    "Adapters": record(
+        {"adapters": array(record({"name": TEXT, "src": TEXT}, {"alias": TEXT}))}, {"nextPageToken": TEXT}
+    ),
+    "Status": record({"status": TEXT}),
+    "KServeError": record({"error": TEXT}),
 }

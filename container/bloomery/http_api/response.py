@@ -43,23 +43,35 @@ def size(response: web.StreamResponse) -> int:
 
 async def send(request: web.Request, answer: Answer, write_timeout: float) -> web.StreamResponse:
     """Send ``answer``. A stream has left when this returns; a complete answer is returned for aiohttp to send."""
-    head = sanitise.head(answer.code, answer.message, answer.properties)
-    if head.dropped:
-        logger.warning("headers that HTTP cannot carry were left out of the answer: %s", ", ".join(head.dropped))
+    head = head_of(answer)
     if answer.stream is None or head.explanation is not None or not head.has_body:
-        return _complete(answer, head)
+        return of_head(head, body_of(answer, head))
     return await _stream(request, answer, head, write_timeout)
 
 
-def _complete(answer: Answer, head: sanitise.Head) -> web.Response:
-    body: bytes | None = None
+def head_of(answer: Answer) -> sanitise.Head:
+    """Status line and headers; the log tells what HTTP cannot carry."""
+    head = sanitise.head(answer.code, answer.message, answer.properties)
+    if head.dropped:
+        logger.warning("headers that HTTP cannot carry were left out of the answer: %s", ", ".join(head.dropped))
+    return head
+
+
+def body_of(answer: Answer, head: sanitise.Head) -> bytes | None:
+    """The body of a complete answer; one that is made up here gets its content type into ``head``."""
     if head.explanation is not None:
-        body = head.explanation
-    elif head.has_body:
-        content = bytes(answer.content[0][1]) if answer.content else None
-        body = sanitise.completed_body(head.status, answer.message, content)
-        if content is None and body is not None:
-            head.headers.append((hdrs.CONTENT_TYPE, "application/json"))
+        return head.explanation
+    if not head.has_body:
+        return None
+    content = bytes(answer.content[0][1]) if answer.content else None
+    body = sanitise.completed_body(head.status, answer.message, content)
+    if content is None and body is not None:
+        head.headers.append((hdrs.CONTENT_TYPE, "application/json"))
+    return body
+
+
+def of_head(head: sanitise.Head, body: bytes | None) -> web.Response:
+    """A complete response."""
     response = web.Response(status=head.status, reason=head.reason, body=body)
     _fill_headers(response, head)
     return response

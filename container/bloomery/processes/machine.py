@@ -59,3 +59,14 @@ def table_bytes(path: str | Path, name: str) -> int:
         return next((int(words[1]) * 1024 for words in fields if words[:1] == [f"{name}:"]), 0)
     except OSError:
         return 0
+
+
+def memory_available() -> int:
+    """Bytes that new processes can have: the kernel's estimate, less where a control group's limit allows fewer."""
+    available = table_bytes("/proc/meminfo", "MemAvailable")
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no cgroup v2, or the limit is "max"
+        return available
+    return min(available, max(0, limit - used))

@@ -10,6 +10,7 @@ PREFIX = "x-bloomery-"
 REQUEST_ID = PREFIX + "request-id"  # what cancel names
 SEED = PREFIX + "seed"  # one number for all ranks: sampling must not diverge between them
 PARAM = PREFIX + "param"  # of a refusal: the field of the request that is to blame
+REASON_CODE = PREFIX + "reason-code"  # of a refusal: a word for programs
 EVENTS = PREFIX + "events"  # "1": stream typed events (protocol.events) instead of a formatted answer
 
 # Announces the control socket's path to a rank. Its presence also says: the peer is ours, so ranks above 0 send

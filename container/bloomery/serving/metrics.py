@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Literal, Self
 
-from bloomery.errors import RequestError, StreamError
+from bloomery.errors import RequestError
 from bloomery.workers.answer import Answer
 
-# "gone": the client left before its answer was complete; "broken": a stream ended with an error.
+# "gone": the client left before its answer was complete; "broken": a stream ended before its end.
 Outcome = Literal["2xx", "3xx", "4xx", "5xx", "gone", "broken"]
 _CLASSES: dict[int, Outcome] = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 
@@ -89,32 +89,33 @@ class RequestMetrics:
             self._metrics.time_per_chunk.observe(now - self._last_chunk)
         self._last_chunk = now
 
-    def broke_off(self) -> None:
-        """The stream ends with an error."""
+    def streaming(self) -> None:
+        """A stream is being read. Until ``answered`` says again that all of it was, it is a broken one."""
         self._outcome = "broken"
 
     def watch(self, answer: Answer) -> Answer:
         """The same answer; its status is counted now, and its chunks when they are read."""
         self.answered(answer.code)
-        return answer if answer.stream is None else replace(answer, stream=_Watched(answer.stream, self))
+        return answer if answer.stream is None else replace(answer, stream=_Watched(answer.stream, answer.code, self))
 
 
 class _Watched:
     """A stream whose chunks are counted as they are read."""
 
-    __slots__ = ("_request", "_stream")
+    __slots__ = ("_request", "_status", "_stream")
 
-    def __init__(self, stream: AsyncIterator[bytes], request: RequestMetrics) -> None:
-        self._stream, self._request = stream, request
+    def __init__(self, stream: AsyncIterator[bytes], status: int, request: RequestMetrics) -> None:
+        self._stream, self._status, self._request = stream, status, request
 
     def __aiter__(self) -> Self:
+        self._request.streaming()
         return self
 
     async def __anext__(self) -> bytes:
         try:
             piece = await anext(self._stream)
-        except StreamError:
-            self._request.broke_off()
+        except StopAsyncIteration:
+            self._request.answered(self._status)
             raise
         self._request.chunk()
         return piece

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from bloomery.errors import ModelLoadError, ServiceUnavailableError
 from bloomery.protocol.frames import Request
+from bloomery.serving.adapters import Adapters
 from bloomery.serving.metrics import ModelMetrics
 from bloomery.serving.queue import Queue
 from bloomery.serving.status import ModelState, ModelStatus
 from bloomery.settings.model import ModelSettings
+from bloomery.workers.adapter import found_in
 from bloomery.workers.allocation import Allocator
 from bloomery.workers.call import Call
 from bloomery.workers.group import Group, GroupStatus
@@ -45,10 +48,12 @@ class Model:
         count = max(1, settings.min_workers)
         self._announced = count * settings.ranks
         self._allocator.announce(self._announced)
-        self._groups = [
-            Group(settings, index, launcher or LocalLauncher(), self._allocator, limits or Limits(), self._on_change)
-            for index in range(count)
-        ]
+        self._launcher, self._limits = launcher or LocalLauncher(), limits or Limits()
+        self._groups: list[Group] = []
+        self._leaving: list[Group] = []  # they finish what they hold
+        self.adapters = Adapters(settings.name, self._groups, found_in(settings.model_dir))
+        self._groups += [self._group(index) for index in range(count)]
+        self._scaling = asyncio.Lock()
         self._queue = Queue(settings, self._groups)
         self._started_at = self._loaded_at = 0.0
         self._stopping = False
@@ -77,12 +82,71 @@ class Model:
             async with asyncio.timeout(grace):
                 await self._idle()
         self._queue.refuse_all(ServiceUnavailableError(f"model {self.name!r} is shutting down"))
-        await asyncio.gather(*(group.stop() for group in self._groups))
+        await asyncio.gather(*(group.stop() for group in (*self._groups, *self._leaving)))
         if self._failing is not None:
             await asyncio.wait({self._failing})
         self._loaded.set()
         self._allocator.announce(-self._announced)
         self._announced = 0
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """Those that serve, or will."""
+        return tuple(self._groups)
+
+    async def scale(self, fewest: int, most: int) -> None:
+        """Have ``fewest`` groups; returns when new ones can serve and surplus ones have finished what they held.
+
+        ModelLoadError: a new group cannot load; the model is then as it was.
+        """
+        async with self._scaling:
+            if self.error is not None:
+                raise self.error
+            before = self.settings
+            self.settings = replace(before, min_workers=fewest, max_workers=most)
+            index = max((group.index for group in self._groups), default=-1) + 1
+            new = [self._group(index + more) for more in range(fewest - len(self._groups))]
+            self._announce(len(new))
+            self._groups += new
+            for group in new:
+                group.start()
+            try:
+                await self._until(lambda: self.error or all(group.state != "loading" for group in new))
+                if (error := next((group.error for group in new if group.error), None)) is not None:
+                    raise error
+            except BaseException:
+                self.settings = before
+                await self._dismiss(new)
+                raise
+            # Those that serve least are missed least.
+            by_worth = sorted(self._groups, key=lambda group: (_ORDER.index(group.state), -group.busy))
+            await self._dismiss(by_worth[fewest:])
+
+    async def _dismiss(self, groups: Sequence[Group]) -> None:
+        """Give them no more requests, let them finish those they have, and end them."""
+        for group in groups:
+            self._groups.remove(group)
+        self._leaving += groups
+        await self._until(lambda: not any(group.busy for group in groups))
+        await asyncio.gather(*(group.stop() for group in groups))
+        for group in groups:
+            self._leaving.remove(group)
+        self._announce(-len(groups))
+
+    def _group(self, index: int) -> Group:
+        return Group(
+            self.settings, index, self._launcher, self._allocator, self._limits, self._on_change, self.adapters.known
+        )
+
+    def _announce(self, groups: int) -> None:
+        self._announced += groups * self.settings.ranks
+        self._allocator.announce(groups * self.settings.ranks)
+
+    async def _until(self, condition: Callable[[], object]) -> None:
+        """Wait for what a change of a group brings about."""
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
 
     def status(self) -> ModelStatus:
         """Of this moment."""
@@ -148,6 +212,7 @@ class Model:
 
     async def _idle(self) -> None:
         """Wait until no request is queued or held, unless nobody is left to serve it."""
-        while self.error is None and (len(self._queue) or any(group.busy for group in self._groups)):
-            self._changed.clear()
-            await self._changed.wait()
+        await self._until(lambda: self.error or not (len(self._queue) or self._busy()))
+
+    def _busy(self) -> bool:
+        return any(group.busy for group in (*self._groups, *self._leaving))

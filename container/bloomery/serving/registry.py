@@ -17,24 +17,47 @@ class Registry:
 
     def __init__(self, on_failure: Callable[[Model, ModelLoadError], None] | None = None) -> None:
         self._models: dict[tuple[str, str | None], Model] = {}
+        self._urls: dict[Model, str] = {}  # of those added while the server runs, as they were given
         self._on_failure = on_failure
 
-    def add(self, model: Model) -> None:
-        """Register ``model``; the caller starts it."""
+    def add(self, model: Model, url: str | None = None) -> None:
+        """Register ``model``; the caller starts it. ``url``: where it is from, when the server runs already."""
         key = (model.name, model.version)
         if key in self._models:
             version = f" version {model.version}" if model.version else ""
             raise ConfigurationError(f"model {model.name!r}{version} is registered twice; give one another name")
         self._models[key] = model
+        if url is not None:
+            self._urls[model] = url
         model.on_failure = self._failed
 
     def remove(self, model: Model) -> None:
-        """Forget ``model``; the caller stops it."""
-        del self._models[model.name, model.version]
+        """Forget ``model``, if that has not happened yet; the caller stops it."""
+        if self._models.get((model.name, model.version)) is model:
+            del self._models[model.name, model.version]
+        self._urls.pop(model, None)
+
+    def knows(self, name: str, version: str | None) -> bool:
+        """Whether exactly that name and version is taken."""
+        return (name, version) in self._models
+
+    def at_startup(self, model: Model) -> bool:
+        """Whether it was there when the server started."""
+        return model not in self._urls
+
+    def url(self, model: Model) -> str:
+        """Where it is from."""
+        return self._urls.get(model) or model.settings.model_dir.as_uri()
 
     def models(self) -> list[Model]:
         """All of them, in the order they were added."""
         return list(self._models.values())
+
+    def versions(self, name: str, version: str | None = None) -> list[Model]:
+        """All versions of that name, or the one; ModelNotFoundError if there is none."""
+        self.get(name, version)
+        named = [model for model in self.models() if model.name == name]
+        return [model for model in named if version is None or model.version == version]
 
     def get(self, name: str | None = None, version: str | None = None) -> Model:
         """The model of that name and version; without a version the newest added, without a name the only one."""

@@ -16,7 +16,7 @@ from bloomery.settings.model import EngineName
 ENGINES = {"deepspeed": "DeepSpeed", "mpi": "MPI", "python": "Python"}
 BUILT_IN = ("djl_python.deepspeed", "djl_python.huggingface")
 # Names of other systems, as they appear in engine, option.rolling_batch and entry points.
-_ELSEWHERE = {
+ELSEWHERE = {
     "vllm": "vLLM",
     "lmi-dist": "lmi-dist",
     "lmi_dist": "lmi-dist",
@@ -25,6 +25,7 @@ _ELSEWHERE = {
     "trtllm": "TensorRT-LLM",
     "tensorrt-llm": "TensorRT-LLM",
     "tensorrt_llm": "TensorRT-LLM",
+    "tensorrtllm": "TensorRT-LLM",
     "tensorrt": "TensorRT",
     "fastertransformer": "FasterTransformer",
     "transformers_neuronx": "Neuron",
@@ -74,7 +75,7 @@ def _engine(found: Mapping[str, Found]) -> tuple[EngineName, str]:
     else:
         word, origin = stated.text.strip(), stated.origin
         if word.lower() not in ENGINES:
-            what = _ELSEWHERE.get(word.lower())
+            what = ELSEWHERE.get(word.lower())
             lead = f"{what} is not part of bloomery" if what else "there is no such engine"
             raise ConfigurationError(f"{origin}: engine={word}: {lead}; {_INSTEAD}")
         engine = ENGINES[word.lower()]
@@ -92,7 +93,7 @@ def _rolling_batch(stated: Found | None, users: bool) -> tuple[bool, tuple[str, 
     kind = stated.text.strip().lower() if stated else "disable"
     if stated is None or kind in ("disable", "false", ""):
         return False, ()
-    what = _ELSEWHERE.get(kind)
+    what = ELSEWHERE.get(kind)
     if what is None and users:
         return True, ()
     if kind in ("auto", "deepspeed", "scheduler"):
@@ -139,7 +140,7 @@ def _stated_entry_point(model_dir: Path, stated: Found) -> str:
         return entry
     if entry.startswith("djl_python.") and entry not in BUILT_IN:
         module = entry.removeprefix("djl_python.").split(".")[0].lower()
-        what = _ELSEWHERE.get(module)
+        what = ELSEWHERE.get(module)
         lead = f"{what} is not part of bloomery" if what else "there is no such built-in handler"
         raise ConfigurationError(
             f"{stated.origin}: option.entryPoint={entry}: {lead}; "

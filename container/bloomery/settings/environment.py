@@ -75,6 +75,14 @@ def read_server(stated: Layer) -> Layer:
     return found
 
 
+def key_of(name: str) -> str | None:
+    """The key that the variable ``name`` stands for; None when it stands for none."""
+    if name.startswith("OPTION_") and len(name) > len("OPTION_"):
+        return _key(name)
+    rows = (*MODEL, *server_table.SERVER)
+    return OPTION_VARIABLES.get(name) or next((row.key for row in rows if name in row.variables), None)
+
+
 def strangers(stated: Layer) -> list[str]:
     """What is said of each SERVING_ variable that changes nothing here: why, or the nearest one that would."""
     rows = (*MODEL, *server_table.SERVER)

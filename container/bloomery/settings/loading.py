@@ -65,6 +65,7 @@ def load(
     remarks = [*image_variables.remarks(environ)]
     weaker = [environment.read_server(variables), environment.read_server(config), root]
     server, explained = of_server.read(command, weaker, environ, host, port)
+    server = replace(server, config_file=config_file)
     unpacked = Unpacked(Limits(server.max_archive_size, server.max_archive_entries))
     named = store.names_checkpoint([command, environment.read(variables)])
     try:

@@ -12,7 +12,7 @@ from bloomery.processes import machine
 from bloomery.settings import contradictions, devices, engine, environment, keys, kinds, properties, source, table
 from bloomery.settings.devices import Workers
 from bloomery.settings.explained import Explained, overridden, shown
-from bloomery.settings.layers import Found, Layer, lay, slip
+from bloomery.settings.layers import Found, Layer, slip
 from bloomery.settings.model import DeviceSet, ModelSettings
 from bloomery.settings.secret import guard
 from bloomery.settings.security import Security
@@ -80,8 +80,7 @@ class ModelReader:
         if choice.degree is not None and choice.degree != degree:
             degree, origins["tensor_parallel_degree"] = choice.degree, choice.notices[-1]
         is_ours = model_dir == self.home.model_dir
-        for key, told in self.security.enforce(model_dir, choice.entry_point, is_ours, found, self.stated).items():
-            lay(told, key, found)
+        self.security.enforce(model_dir, choice.entry_point, is_ours, found, self.stated)
         origins.update(engine=choice.engine_origin, entry_point=choice.entry_point_origin)
         sets = devices.device_sets(gpus, on_cpu, degree, name)
         self._place(values, sets, choice.engine != "Python" or degree > 1)

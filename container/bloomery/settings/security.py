@@ -1,8 +1,8 @@
 """SageMaker's security controls: what a model that one does not trust may not bring along.
 
 ``SAGEMAKER_SECURITY_CONTROLS`` names the controls, ``SAGEMAKER_UNTRUSTED_CHANNELS`` directories that are searched
-besides the model's own. What lies on this machine is looked at now; for what is fetched later the handler gets
-``option.allow_pickle=false`` and ``option.allow_chat_template=false``.
+besides the model's own. The server looks at what lies on this machine; a rank inherits the variables, and
+checkpoints.fetch searches what it has fetched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bloomery.errors import ConfigurationError
 from bloomery.settings.engine import BUILT_IN
-from bloomery.settings.layers import Found, Layer
+from bloomery.settings.layers import Layer
 
 REQUIREMENTS = "DISALLOW_REQUIREMENTS_TXT"
 PICKLES = "DISALLOW_PICKLE_FILES"
@@ -61,28 +61,40 @@ class Security:
             raise ConfigurationError(f"environment SAGEMAKER_UNTRUSTED_CHANNELS: {missing[0]} is not a directory")
         return cls(frozenset(names), untrusted)
 
-    def enforce(self, model_dir: Path, entry_point: str, is_ours: bool, found: Layer, stated: Layer) -> Layer:
-        """Refuse what is forbidden about one model; returns what its handler must be told.
+    def enforce(self, model_dir: Path, entry_point: str, is_ours: bool, found: Layer, stated: Layer) -> None:
+        """Refuse what is forbidden about one model.
 
         ``is_ours`` says that the model directory is the product's own; ``stated`` is its own serving.properties.
         """
         if not self.controls:
-            return {}
+            return
         if not is_ours:
             self._check_code(model_dir, entry_point, stated)
+        variables = found.get("option.env")
+        if variables and "SAGEMAKER_" in variables.text:
+            raise ConfigurationError(
+                f"{variables.origin}: option.env changes variables of SageMaker's, while {_VARIABLE} is in force; "
+                "remove them"
+            )
         remote = found.get("option.trust_remote_code")
         if REMOTE_CODE in self.controls and remote and remote.text.strip().lower() == "true":
             raise _refusal(REMOTE_CODE, f"{remote.origin}: option.trust_remote_code=true", "remove it")
         template = found.get("option.chat_template")
         if CHAT_TEMPLATE in self.controls and template:
             raise _refusal(CHAT_TEMPLATE, f"{template.origin}: option.chat_template", "remove it")
-        self._check_files(model_dir, found)
-        told = {PICKLES: "option.allow_pickle", CHAT_TEMPLATE: "option.allow_chat_template"}
-        return {
-            key: Found("false", f"environment {_VARIABLE} ({control})")
-            for control, key in told.items()
-            if control in self.controls
-        }
+        checkpoint = found.get("option.model_id")
+        for directory in sorted({model_dir, *self.untrusted, *([Path(checkpoint.text)] if checkpoint else [])}):
+            self.search(directory)
+
+    def search(self, directory: Path) -> None:
+        """Refuse forbidden files below ``directory``, if it is there."""
+        if not self.controls & {PICKLES, CHAT_TEMPLATE}:
+            return
+        for path in _files(directory):
+            if PICKLES in self.controls and _PICKLE.fullmatch(path.name):
+                raise _refusal(PICKLES, f"{path}, a pickle by its name", "use safetensors")
+            if CHAT_TEMPLATE in self.controls and _has_template(path):
+                raise _refusal(CHAT_TEMPLATE, f"{path}, which brings a chat template", "remove the template")
 
     def _check_code(self, model_dir: Path, entry_point: str, stated: Layer) -> None:
         if REQUIREMENTS in self.controls:
@@ -96,15 +108,6 @@ class Security:
             for key in _RUN_CODE:
                 if key in stated:
                     raise _refusal(SCRIPTS, f"{stated[key].origin}: {key}", "remove it")
-
-    def _check_files(self, model_dir: Path, found: Layer) -> None:
-        source = found.get("option.model_id")
-        directories = {model_dir, *self.untrusted, *([Path(source.text)] if source else [])}
-        for path in (path for each in sorted(directories) if each.is_dir() for path in _files(each)):
-            if PICKLES in self.controls and _PICKLE.fullmatch(path.name):
-                raise _refusal(PICKLES, f"{path}, a pickle by its name", "use safetensors")
-            if CHAT_TEMPLATE in self.controls and _has_template(path):
-                raise _refusal(CHAT_TEMPLATE, f"{path}, which brings a chat template", "remove the template")
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from bloomery.settings.archive import Limits
 class ServerSettings:
     """Where the server listens and what it accepts. Times are in seconds, sizes in bytes."""
 
+    config_file: str | None = None  # --config-file; models that are added later have its defaults too
     inference_address: Address = DEFAULT
     management_address: Address | None = None  # None: management is on the inference address
     certificate_file: Path | None = None  # PEM; both files are given when an address is https
@@ -37,6 +38,9 @@ class ServerSettings:
     cors_allowed_origin: str | None = None  # None: no CORS headers
     cors_allowed_methods: str | None = None
     cors_allowed_headers: str | None = None
+    async_max_results: int = 256  # answers to x-synchronous: false that wait to be collected
+    async_max_bytes: int = 64 * 2**20  # of all of them together
+    async_expiry: float = 600.0  # seconds since somebody asked for one
     default_accept: str | None = None  # of requests to /invocations that come without an Accept header
 
     @property

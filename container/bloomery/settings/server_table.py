@@ -51,6 +51,9 @@ SERVER = (
     _row("cors_allowed_origin", kinds.word, "Access-Control-Allow-Origin"),
     _row("cors_allowed_methods", kinds.word, "Access-Control-Allow-Methods"),
     _row("cors_allowed_headers", kinds.word, "Access-Control-Allow-Headers"),
+    _row("async_max_results", kinds.whole(), "answers to x-synchronous: false that may wait to be collected"),
+    _row("async_max_bytes", kinds.whole(), "bytes that such answers may have, all together"),
+    _row("async_expiry", kinds.seconds, "seconds without a poll after which such an answer is dropped"),
     Setting(
         "default_accept",
         "default_accept",

@@ -102,7 +102,9 @@ def _in_directory(path: Path, argument: str, home: Home, unpacked: Unpacked) -> 
 
 
 def holds_models(path: Path) -> bool:
-    """Whether there is anything to serve in the directory ``path``."""
+    """Whether ``path`` is an archive, or a directory with anything to serve in it."""
+    if not path.is_dir():
+        return archive.is_archive(path)
     return is_model_dir(path) or is_checkpoint(path) or bool(_children(path))
 
 

@@ -58,7 +58,7 @@ def find(
     if stated is not None and stated.text.strip().upper() == "NONE":
         return []
     if stated is not None and stated.text.strip().upper() != "ALL":
-        return _listed(stated, store, home, unpacked)
+        return _listed(stated, store, names_checkpoint, home, unpacked)
     if stated is None and multi_model:
         return []  # SageMaker adds them, one by one
     if store is None:
@@ -68,24 +68,32 @@ def find(
             )
         return source.find(None, home, unpacked)
     path = Path(store.text).expanduser()
-    if names_checkpoint and not (path.is_dir() and source.holds_models(path)):
+    if names_checkpoint and not source.holds_models(path):
         return source.find(None, home, unpacked)  # an image whose store is empty, started with HF_MODEL_ID
     if not path.is_dir():
         raise ConfigurationError(f"{store.origin}: model_store={store.text}: there is no such directory")
     return source.find(str(path), home, unpacked)
 
 
-def _listed(stated: Found, store: Found | None, home: Home, unpacked: Unpacked) -> list[Source]:
+def _listed(stated: Found, store: Found | None, names_checkpoint: bool, home: Home, unpacked: Unpacked) -> list[Source]:
     try:
         entries = parse_load_models(stated.text)
     except ValueError as error:
         raise ConfigurationError(f"{stated.origin}: load_models={stated.text}: {error}") from None
     base = Path(store.text).expanduser() if store else None
-    return [one for entry in entries for one in _models(entry, stated, base, home, unpacked)]
+    models: list[Source] = []
+    for entry in entries:
+        place = _place(entry.url, stated, base)
+        if names_checkpoint and Path(place).is_absolute() and not source.holds_models(Path(place)):
+            # SERVING_LOAD_MODELS=test::MPI=/opt/ml/model with nothing there and HF_MODEL_ID: how LMI's images say it.
+            found = [Source(home.model_dir, entry.name or None)]
+        else:
+            found = source.find(place, home, unpacked)
+        models += _models(entry, found, stated)
+    return models
 
 
-def _models(entry: Entry, stated: Found, store: Path | None, home: Home, unpacked: Unpacked) -> Iterable[Source]:
-    models = source.find(_place(entry.url, stated, store), home, unpacked)
+def _models(entry: Entry, models: list[Source], stated: Found) -> Iterable[Source]:
     if len(models) > 1 and (entry.name or entry.version):
         inside = ", ".join(model.name or "?" for model in models)
         raise ConfigurationError(

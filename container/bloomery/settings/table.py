@@ -222,8 +222,6 @@ HANDLER_OPTIONS = (
     "load_in_4bit",
     "enable_lora",
     "waiting_steps",
-    "allow_pickle",
-    "allow_chat_template",
 )
 
 OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(

@@ -17,6 +17,7 @@ from bloomery.engines.base import TextGenerationEngine
 from bloomery.errors import BadRequestError, UnsupportedModelError
 from bloomery.protocol.events import Failure
 from bloomery.tasks.body import read_body
+from bloomery.tasks.chat import render
 from bloomery.tasks.fields import show, text
 from bloomery.tasks.options import AnswerOptions
 from bloomery.tasks.request import GenerationRequest, generation_parameters
@@ -128,8 +129,8 @@ def prompt_tokens(engine: TextGenerationEngine, conversation: Conversation) -> l
             "The checkpoint brings no tokenizer, so no text can be answered: add tokenizer.json."
         )
     if tokenizer.chat_template:
-        messages = [{"role": role, "content": said} for role, said in conversation.turns()]
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        messages = tuple({"role": role, "content": said} for role, said in conversation.turns())
+        prompt = render(tokenizer, messages)
         found: list[int] = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
         return found
     if engine.encoder_decoder:

@@ -50,8 +50,7 @@ def answer(
         request = read_openai(body)
         events = continued(engine, request, options)
     except BadRequestError as error:
-        refusal = Output().error(str(error), 400, "Bad Request")
-        return refusal if error.param is None else refusal.add_property(private.PARAM, error.param)
+        return _refusal(error, raw)
     streams = request.stream if request.stream is not None else options.stream and not raw
     if raw:
         return _as_events(events, request, streams)
@@ -114,10 +113,12 @@ def _new_tokens(engine: TextGenerationEngine, request: OpenAIRequest, prompts: S
     wanted = request.max_tokens or max(1, room)
     if wanted > room:
         remedy = f"lower max_tokens to {room} or less" if room > 0 else "shorten it"
-        raise BadRequestError(
+        error = BadRequestError(
             f"{name} has {longest} tokens and max_tokens is {wanted}: together {longest + wanted}, more than the "
             f"{engine.max_tokens} that this model was loaded for (option.max_tokens); {remedy}."
         )
+        error.param, error.reason_code = "messages" if request.chat else "prompt", "context_length_exceeded"
+        raise error
     return wanted
 
 
@@ -131,6 +132,17 @@ def _echoed(events: Iterator[Event], texts: Sequence[str]) -> Iterator[Event]:
     prompts: Iterator[Event] = (Token(row, -1, text) for row, text in enumerate(texts))
     for event in itertools.chain(prompts, events):
         yield replace(event, text=texts[event.row] + event.text) if isinstance(event, Finish) else event
+
+
+def _refusal(error: BadRequestError, raw: bool) -> Output:
+    """DJLServing's error document; what it has no room for goes to the door, and to nobody else, beside it."""
+    refusal = Output().error(str(error), 400, "Bad Request")
+    if not raw:
+        return refusal
+    for name, value in ((private.PARAM, error.param), (private.REASON_CODE, error.reason_code)):
+        if value is not None:
+            refusal.add_property(name, value)
+    return refusal
 
 
 def _as_events(events: Iterator[Event], request: OpenAIRequest, streams: bool) -> Output:

@@ -16,13 +16,16 @@ class Call:
     """``async with call as answer:`` waits for the answer; leaving before it is complete cancels the request.
 
     ``key``: requests with equal keys may share one call of the handler; None: it goes alone. ``on_leave`` is told once
-    that nobody waits any more; whoever holds the call, first the queue and then a job, sets it.
+    that nobody waits any more; whoever holds the call, first the queue and then a job, sets it. ``function``: of the
+    handler, when it is not the one that answers requests.
     """
 
-    __slots__ = ("_answer", "arrived_at", "key", "left", "on_leave", "request")
+    __slots__ = ("_answer", "arrived_at", "function", "key", "left", "on_leave", "request")
 
-    def __init__(self, request: Request, key: Hashable | None, on_leave: Callable[[Call], None]) -> None:
-        self.request, self.key, self.on_leave = request, key, on_leave
+    def __init__(
+        self, request: Request, key: Hashable | None, on_leave: Callable[[Call], None], function: str | None = None
+    ) -> None:
+        self.request, self.key, self.on_leave, self.function = request, key, on_leave, function
         self.arrived_at = time.monotonic()
         self.left = False
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -34,7 +34,7 @@ def frame(settings: ModelSettings, job: Job, seed: int, **properties: str) -> by
     requests = [call.request for call in job.calls]
     request = batch.joined(requests) if job.joined else requests[0]
     added = {
-        "handler": settings.handler,
+        "handler": job.calls[0].function or settings.handler,
         private.REQUEST_ID: job.request_id,
         private.SEED: str(seed),  # one for all ranks, or their sampling diverges
     }

@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,12 +19,16 @@ from bloomery.errors import (
     BloomeryError,
     ModelLoadError,
     ProtocolError,
+    RequestError,
+    ServiceUnavailableError,
     WorkerError,
 )
+from bloomery.protocol.frames import Request
 from bloomery.settings.model import ModelSettings
 from bloomery.workers import requirements
+from bloomery.workers.adapter import REGISTER, Adapter, lacks_function, refusal_of
 from bloomery.workers.allocation import Allocator
-from bloomery.workers.answer import StreamBuffer
+from bloomery.workers.answer import Answer, StreamBuffer
 from bloomery.workers.call import Call
 from bloomery.workers.job import Job
 from bloomery.workers.launcher import Launcher
@@ -57,8 +61,19 @@ class GroupStatus:
     load_phases: Mapping[str, float] = field(default_factory=dict)  # seconds that each phase of the last load took
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a group's ranks run, and since when."""
+
+    devices: tuple[str, ...]  # empty on a CPU machine
+    started_at: float  # seconds since the epoch, of the latest launch; 0 before the first
+
+
 class Group:
-    """``on_change`` is called when its state changes or a request leaves it: there may be room now."""
+    """``on_change`` is called when its state changes or a request leaves it: there may be room now.
+
+    ``adapters``, which the groups of a model share, are registered with the handler before it takes a request.
+    """
 
     def __init__(
         self,
@@ -68,8 +83,13 @@ class Group:
         allocator: Allocator,
         limits: Limits,
         on_change: Callable[[], None],
+        adapters: MutableMapping[str, Adapter] | None = None,
     ) -> None:
         self.settings, self.index = settings, index
+        self._adapters: MutableMapping[str, Adapter] = {} if adapters is None else adapters
+        self.placement = Placement((), 0.0)
+        self._callers = 0  # of ``call`` that wait for room, which is then theirs
+        self._changed = asyncio.Event()
         self._launcher, self._allocator, self._limits = launcher, allocator, limits
         self._on_change = on_change
         self.state: GroupState = "loading"
@@ -93,7 +113,11 @@ class Group:
     @property
     def capacity(self) -> int:
         """How many more jobs it can take now."""
-        return self._ranks.capacity if self.state == "ready" and self._ranks is not None else 0
+        return max(0, self._room - self._callers) if self.state == "ready" else 0
+
+    @property
+    def _room(self) -> int:
+        return self._ranks.capacity if self._ranks is not None else 0
 
     @property
     def busy(self) -> int:
@@ -131,11 +155,31 @@ class Group:
             for call in calls:
                 call.refuse(BadRequestError(f"the request does not fit into a frame of the worker protocol: {error}"))
 
+    async def call(self, function: str, request: Request) -> Answer:
+        """Have the handler's ``function`` answer ``request``, ahead of what is queued. The answer is complete.
+
+        ServiceUnavailableError: the group is not ready, or is lost meanwhile.
+        """
+        call = Call(request, None, lambda _call: None, function)
+        self._callers += 1
+        try:
+            while self.state == "ready" and self._room < 1:
+                self._changed.clear()
+                await self._changed.wait()
+            if self.state != "ready":
+                raise ServiceUnavailableError(f"group {self.index} of model {self.settings.name!r} is {self.state}")
+            self.begin([call])
+        finally:
+            self._callers -= 1
+            self._on_change()
+        return await _completed(call)
+
     def _release(self, job: Job) -> None:
         if job.served:
             self._failures = 0
         if job.joined:
             self.joined_at = time.monotonic()
+        self._changed.set()
         self._on_change()
 
     async def stop(self) -> None:
@@ -191,13 +235,17 @@ class Group:
     async def _launch_and_watch(self) -> WorkerError:
         """One life of the ranks; returns why it ended. A first load that fails is raised: it would fail again."""
         allocation = self._allocator.take(self.settings)
+        self.placement = Placement(allocation.devices, time.time())
         try:
             try:
                 settings = replace(self.settings, packages=await self._packages())
+                if self._stopping.is_set():  # ``stop`` has found no ranks to end, so there must be none from now on
+                    raise WorkerError(SHUTTING_DOWN)
                 ranks = self._ranks = RankSet(
                     settings, self.index, self._launcher, allocation, self._limits, self._release
                 )
                 await self._load(ranks)
+                await self._register_adapters(ranks)
                 self._change("ready")
                 cause = await ranks.broken
             except WorkerError as error:
@@ -251,11 +299,45 @@ class Group:
             await asyncio.gather(load, return_exceptions=True)
         logger.info("%s ready after %.1f s", label, time.monotonic() - started)
 
+    async def _register_adapters(self, ranks: RankSet) -> None:
+        """Those that there are, and those that come while this goes on."""
+        registered: set[str] = set()
+        while missing := [adapter for name, adapter in self._adapters.items() if name not in registered]:
+            for adapter in missing:
+                registered.add(adapter.name)
+                if ranks.capacity < 1:  # nothing is with them, so they are lost
+                    raise await ranks.broken
+                call = Call(adapter.request(), None, lambda _call: None, REGISTER)
+                self.begin([call])
+                try:
+                    answer = await _completed(call)
+                except RequestError as error:
+                    raise WorkerError(f"adapter {adapter.name!r}: {error}") from error
+                if (refusal := refusal_of(answer)) is not None:
+                    self._refused(adapter, refusal)
+
+    def _refused(self, adapter: Adapter, refusal: str) -> None:
+        """At a first load the user sees it; later the group must come back, and the adapter is unknown from then on."""
+        text = f"adapter {adapter.name!r} ({adapter.src}) could not be registered: {refusal}"
+        if self._restarts == 0 and not lacks_function(refusal, REGISTER):
+            raise WorkerError(text)
+        logger.error("[%s/%d] %s", self.settings.name, self.index, text)
+        self._adapters.pop(adapter.name, None)
+
     def _fail(self, error: BloomeryError) -> None:
-        report = load_report(self.settings, self.index, error)
+        report = load_report(self.settings, self.index, error, was_loaded=self._restarts > 0)
         self.error = ModelLoadError(f"model {self.settings.name!r} failed: {headline(error)}", report)
         self._change("failed", headline(error))
 
     def _change(self, state: GroupState, message: str = "") -> None:
         self.state, self._message = state, message
+        self._changed.set()
         self._on_change()
+
+
+async def _completed(call: Call) -> Answer:
+    """The answer with all of its body."""
+    async with call as answer:
+        if answer.stream is None:
+            return answer
+        return replace(answer, content=[("data", b"".join([piece async for piece in answer.stream]))], stream=None)

@@ -1,4 +1,4 @@
-"""The block that a user reads when a model cannot be loaded."""
+"""The block that a user reads when a model cannot be loaded, or not be kept alive."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ _HINTS = {
         "correct the line, or put the packages into the directory requirements/ beside it; "
         "option.requirements_failure=continue goes on without them"
     ),
+    r"^crash loop|failures in a row": (
+        "see what the workers printed before each loss: a request that ends its worker will do so again; "
+        "correct the handler, or refuse such requests before it"
+    ),
     r"SIGKILL": f"most likely the kernel's out-of-memory killer (see dmesg): {_MEMORY}",
     r"No module named '(torch|transformers|deepspeed|accelerate|safetensors|numpy)'": (
         "the engines are not installed here: pip install 'bloomery[engines]'"
@@ -28,11 +32,14 @@ _HINTS = {
 _OTHERWISE = "correct the handler or the setting that the message names, and start again"
 
 
-def load_report(settings: ModelSettings, group: int, error: BloomeryError) -> str:
-    """Which model, with what, which rank, what went wrong, what to do, and what the rank printed last."""
+def load_report(settings: ModelSettings, group: int, error: BloomeryError, *, was_loaded: bool = False) -> str:
+    """Which model, with what, which rank, what went wrong, what to do, and what the rank printed last.
+
+    ``was_loaded``: it has served, and crashed too often since.
+    """
     reason = reason_of(error)
     rank = error.rank if isinstance(error, LostRankError) else None
-    title = f" model {settings.name!r} could not be loaded "
+    title = f" model {settings.name!r} could not be {'kept alive' if was_loaded else 'loaded'} "
     rows = {
         "model": f"{settings.name} in {settings.model_dir}",
         "engine": f"{settings.engine}, tensor_parallel_degree={settings.tensor_parallel_degree}, "

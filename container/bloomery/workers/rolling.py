@@ -20,6 +20,7 @@ from bloomery.settings.model import ModelSettings
 from bloomery.workers import batch
 from bloomery.workers.concurrency import Lost
 from bloomery.workers.connection import Connection
+from bloomery.workers.dispatch import frame
 from bloomery.workers.failure import error_text, handler_failure
 from bloomery.workers.job import Job
 from bloomery.workers.limits import Limits
@@ -42,6 +43,7 @@ class Rolling:
     ) -> None:
         self._connections, self._settings = connections, settings
         self.capacity = settings.max_rolling_batch_size
+        self._alone: list[Job] = []  # for another function of the handler: between two steps
         self._new: list[Job] = []
         self._running: list[Job] = []
         self._arrived = asyncio.Event()
@@ -52,19 +54,30 @@ class Rolling:
         """It joins the next step."""
         encode_request(job.calls[0].request)  # one that fits no frame must not spoil the others' step
         job.cancel_delivered = True  # the protocol has no word for it: the handler finishes, and nobody hears it
-        self._new.append(job)
+        (self._new if job.calls[0].function is None else self._alone).append(job)
         self._arrived.set()
 
     async def run(self) -> None:
         """Step after step while there is a request."""
         while True:
-            if not (self._running or self._new):
+            if not (self._running or self._new or self._alone):
                 self._arrived.clear()
                 await self._arrived.wait()
-            await self._step()
+            while self._alone:
+                await self._serve_alone(self._alone.pop(0))
+            if self._running or self._new:
+                await self._step()
 
     def check(self, job: Job) -> None:
         """All ranks get each step, and ``run`` waits for all of them; standing still is the deadlines' business."""
+
+    async def _serve_alone(self, job: Job) -> None:
+        heads = await self._ask(frame(self._settings, job, self._random.getrandbits(31)))
+        failed = next((rank for rank, head in enumerate(heads) if head.code >= 300), 0)
+        text = f"rank {failed}: {error_text(heads[failed])}"
+        job.reply(heads[0] if failed == 0 else handler_failure(text, heads[failed].code))
+        job.buffer.end()
+        job.over()
 
     async def _step(self) -> None:
         request = self._request()
@@ -102,11 +115,11 @@ class Rolling:
             content.append((f"{prefix}seed", str(self._random.getrandbits(31)).encode()))
         return Request(properties, content)
 
-    async def _ask(self, frame: bytes) -> list[ResponseHead]:
+    async def _ask(self, encoded: bytes) -> list[ResponseHead]:
         """One step on every rank."""
         for connection in self._connections:
             connection.open_for_answers = True
-            connection.send(frame)
+            connection.send(encoded)
         heads = [await connection.read_head() for connection in self._connections]
         for connection, head in zip(self._connections, heads, strict=True):
             while head.content is None and not (await connection.read_chunk()).last:
