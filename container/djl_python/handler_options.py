@@ -26,6 +26,7 @@ _WITHOUT_EFFECT = (
     "save_mp_checkpoint_path",
     "waiting_steps",
 )
+_NO_QUANTISATION = ("none", "disable", "false")
 # What other libraries' 8-bit weights become here: option.dtype=int8, weight-only, quantised while loading.
 _INT8 = ("bitsandbytes", "bitsandbytes8", "dynamic_int8")
 
@@ -87,16 +88,16 @@ def dtype_of(properties: Mapping[str, Any]) -> str:
     """option.dtype, or int8 where 8-bit weights are asked for in another library's words; auto when nothing is said."""
     options = texts(properties)
     stated = options.get("dtype") or options.get("data_type") or "auto"
-    quantize = options.get("quantize", "disable").lower()
+    quantize = options.get("quantize", "none").lower()
     if choice(options, "load_in_4bit", "false", _SWITCHES):
         raise ConfigurationError("option.load_in_4bit=true: 4-bit weights are not made here; use option.dtype=int8.")
-    if quantize != "disable" and quantize not in _INT8:
+    if quantize not in _NO_QUANTISATION and quantize not in _INT8:
         raise ConfigurationError(
             f"option.quantize={options['quantize']}: this quantisation is not made here; use option.dtype=int8 "
             "(weights in 8 bits), or leave it out."
         )
     in_8bit = choice(options, "load_in_8bit", "false", _SWITCHES)
-    if not in_8bit and quantize == "disable":
+    if not in_8bit and quantize in _NO_QUANTISATION:
         return stated
     asked = "load_in_8bit=true" if in_8bit else f"quantize={options['quantize']}"
     log.warning("option.%s is served as option.dtype=int8: weights in 8 bits, arithmetic as before", asked)
