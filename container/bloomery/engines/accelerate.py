@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from bloomery.engines import loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
@@ -56,6 +57,10 @@ def load(
             )
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: a file of its weights is damaged or cut off ({error}): fetch it again"
+        ) from error
     except (ValueError, KeyError) as error:
         raise UnsupportedModelError(f"{path}: transformers cannot load this model: {error}") from error
     if found["missing_keys"]:
