@@ -327,6 +327,7 @@ def test_models_from_elsewhere_are_fetched_by_a_child_when_enabled(tmp_path: Pat
         assert "https://127.0.0.1:1/model.tar.gz cannot be fetched" in reply.json()["message"]
         assert names(server) == ["laboratory"]
         assert "deadbeef" not in server.log() + json.dumps(reply.json())
+        assert not [name for name in server.leftovers if name.startswith("bloomery-model-")]
 
 
 def test_a_server_whose_models_have_all_gone_is_still_there(tmp_path: Path) -> None:
