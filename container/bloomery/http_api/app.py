@@ -28,7 +28,7 @@ from bloomery.http_api import (
 from bloomery.http_api.management import Management
 from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Door, Permission
-from bloomery.http_api.request import accept_by_default, identify, model_name, read, refuse_too_large
+from bloomery.http_api.request import accept_by_default, identify, model_name, read, refuse_too_large, unreadable
 from bloomery.http_api.statuses import Statuses
 from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
@@ -167,6 +167,8 @@ async def _answered(http: web.Request, handler: Handler, statuses: Statuses) -> 
         refusal = response.of_error(MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"))
         refusal.headers[hdrs.ALLOW] = allowed
         return refusal
+    except web.RequestPayloadError as error:
+        return response.of_error(unreadable(error))
     except web.HTTPException as error:
         wrapped = RequestError(error.text or error.reason)
         wrapped.status, wrapped.type_name = error.status, type(error).__name__

@@ -46,11 +46,7 @@ async def read(request: web.Request, identifier: str, limit: int) -> Request:
     refuse_too_large(request.content_length, limit)
     properties = _properties(request)
     properties["requestId"] = identifier
-    try:
-        content = await _body(request, limit)
-    except web.RequestPayloadError as error:  # aiohttp could not unpack it, or take its chunks apart
-        cause = str(error).partition("message:")[2].strip() or str(error)
-        raise BadRequestError(f"the body cannot be read: {cause}") from error
+    content = await _body(request, limit)
     content += [(key, value.encode("utf-8", "replace")) for key, value in request.query.items()]
     return Request(properties, content)
 
@@ -60,6 +56,12 @@ def accept_by_default(properties: dict[str, str], accept: str) -> None:
     names = [name for name in properties if name.lower() == "accept"]
     if all(properties[name].strip() in ("", "*/*") for name in names):
         properties[names[0] if names else "Accept"] = accept
+
+
+def unreadable(error: web.RequestPayloadError) -> BadRequestError:
+    """What a client hears whose body aiohttp could not unpack, or take the chunks of apart."""
+    cause = str(error).partition("message:")[2].strip() or str(error)
+    return BadRequestError(f"the body cannot be read: {cause}")
 
 
 def refuse_too_large(size: int | None, limit: int) -> None:
