@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import random
+import itertools
+import uuid
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -13,7 +14,8 @@ from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
 from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request
 
-_random = random.Random()  # seeded by the operating system once; uuid4() asks it for every request
+# A UUID's form, this process's own random part and a number: uuid4() asks the operating system for every request.
+_PREFIX, _numbers = str(uuid.uuid4())[:24], itertools.count(1)
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # Properties by which server and worker understand each other: a client that sends such a header would be believed.
 _RESERVED = frozenset(
@@ -37,8 +39,7 @@ def identify(request: web.Request, header: str) -> str:
     stated = request.headers.get(header, "")
     if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable():
         return stated
-    digits = f"{_random.getrandbits(128):032x}"  # written as a UUID of version 4
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    return f"{_PREFIX}{next(_numbers):012x}"
 
 
 async def read(request: web.Request, identifier: str, limit: int) -> Request:

@@ -51,7 +51,7 @@ class AllRanks:
 
     def begin(self, job: Job) -> None:
         """Send the frame to every rank; the answers come back through callbacks."""
-        encoded = frame(self._settings, job, self._random.getrandbits(31))
+        encoded = frame(self._settings, job, self._random.getrandbits(31) if len(self._connections) > 1 else None)
         self._exchange = _Exchange(job, self._connections, self._draining, self._forget)
         self._exchange.begin(encoded)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -102,7 +102,7 @@ class Group:
         self._failures = 0  # in a row, without one answer between them
         self._losses: deque[float] = deque(maxlen=settings.crash_loop_limit)  # when ranks were lost
         self.joined_at = -math.inf  # when it was last rid of a job that several requests shared
-        self._random = random.Random()  # request ids; seeded by the operating system
+        self._id_prefix, self._jobs_begun = secrets.token_hex(8), 0  # of the ids that ranks know requests by
         self._owner: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -148,7 +148,8 @@ class Group:
         """Hand requests to the ranks, joined into one job; needs capacity."""
         assert self._ranks is not None
         buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
-        job = Job(f"{self._random.getrandbits(128):032x}", calls, buffer)
+        self._jobs_begun += 1
+        job = Job(f"{self._id_prefix}-{self._jobs_begun:x}", calls, buffer)
         try:
             self._ranks.begin(job)
         except ProtocolError as error:
