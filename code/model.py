@@ -15,6 +15,7 @@ from bloomery import checkpoints, tasks
 from bloomery.engines import deepspeed
 from bloomery.errors import UnsupportedModelError
 from djl_python import Input, Output
+from djl_python.handler_options import dtype_of
 
 engine = None
 answers = None
@@ -29,7 +30,7 @@ def load(options):
 
     settings = {
         "tensor_parallel": int(os.environ.get("TENSOR_PARALLEL_DEGREE", 1)),
-        "dtype": options.get("dtype", "auto"),  # fp32, fp16, bf16, int8, or auto: as the checkpoint is stored
+        "dtype": dtype_of(options),  # option.dtype: fp32, fp16, bf16, int8, or auto: as the checkpoint is stored
         "max_tokens": int(options.get("max_tokens", 1024)),  # prompt and new tokens together
         "trust_remote_code": options.get("trust_remote_code") == "true",  # run code that comes with the checkpoint
         "task": options.get("task"),  # fill-mask, text-classification, ...; None: what the checkpoint was made for

@@ -26,6 +26,7 @@ _WITHOUT_EFFECT = (
     "save_mp_checkpoint_path",
     "waiting_steps",
 )
+_NO_QUANTISATION = ("none", "disable", "false")
 # What other libraries' 8-bit weights become here: option.dtype=int8, weight-only, quantised while loading.
 _INT8 = ("bitsandbytes", "bitsandbytes8", "dynamic_int8")
 
@@ -63,7 +64,7 @@ class HandlerOptions:
         return cls(
             source=source,
             revision=options.get("revision"),
-            dtype=_dtype(options),
+            dtype=dtype_of(options),
             tensor_parallel=_count("tensor_parallel_degree", degree),
             max_tokens=_count("max_tokens", options.get("max_tokens", "1024")),
             task=options.get("task"),
@@ -83,19 +84,20 @@ def _count(name: str, value: str) -> int:
     raise ConfigurationError(f"option.{name}={value}: it must be a whole number above 0.")
 
 
-def _dtype(options: Mapping[str, str]) -> str:
-    """option.dtype, or int8 where 8-bit weights are asked for in another library's words."""
+def dtype_of(properties: Mapping[str, Any]) -> str:
+    """option.dtype, or int8 where 8-bit weights are asked for in another library's words; auto when nothing is said."""
+    options = texts(properties)
     stated = options.get("dtype") or options.get("data_type") or "auto"
-    quantize = options.get("quantize", "disable").lower()
+    quantize = options.get("quantize", "none").lower()
     if choice(options, "load_in_4bit", "false", _SWITCHES):
         raise ConfigurationError("option.load_in_4bit=true: 4-bit weights are not made here; use option.dtype=int8.")
-    if quantize != "disable" and quantize not in _INT8:
+    if quantize not in _NO_QUANTISATION and quantize not in _INT8:
         raise ConfigurationError(
             f"option.quantize={options['quantize']}: this quantisation is not made here; use option.dtype=int8 "
             "(weights in 8 bits), or leave it out."
         )
     in_8bit = choice(options, "load_in_8bit", "false", _SWITCHES)
-    if not in_8bit and quantize == "disable":
+    if not in_8bit and quantize in _NO_QUANTISATION:
         return stated
     asked = "load_in_8bit=true" if in_8bit else f"quantize={options['quantize']}"
     log.warning("option.%s is served as option.dtype=int8: weights in 8 bits, arithmetic as before", asked)

@@ -115,7 +115,7 @@ class TestRollingBatch:
     def test_the_built_in_handlers_say_that_nothing_comes_of_it(self, tmp_path: Path, kind: str) -> None:
         choice = chosen(tmp_path, engine="DeepSpeed", option__rolling_batch=kind)
         assert not choice.rolling_batch
-        assert f"option.rolling_batch={kind} has no effect" in choice.notices[0]
+        assert f"option.rolling_batch={kind}: this handler answers requests in static batches" in choice.notices[0]
 
     def test_the_products_own_handler_too(self, own_handler: Path) -> None:
         choice = chosen(own_handler, own=own_handler, option__rolling_batch="auto")

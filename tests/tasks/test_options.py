@@ -16,6 +16,9 @@ def test_the_defaults_are_a_flat_list_and_json_lines() -> None:
     [
         ({"answer_format": "object"}, AnswerOptions(False, Style("object"))),
         ({"answer_format": "nested", "compat": "0.27"}, AnswerOptions(False, Style("nested", compat="0.27"))),
+        ({"rolling_batch": "auto"}, AnswerOptions(False, Style("object"))),
+        ({"rolling_batch": "auto", "answer_format": "list"}, AnswerOptions(False, Style("list"))),
+        ({"rolling_batch": "disable"}, AnswerOptions(False, Style("list"))),
         ({"tgi_compat": "true"}, AnswerOptions(False, Style("tgi", "sse"))),
         ({"answer_format": "tgi", "output_formatter": "jsonlines"}, AnswerOptions(True, Style("tgi", "jsonlines"))),
         ({"output_formatter": "sse"}, AnswerOptions(True, Style("list", "sse"))),

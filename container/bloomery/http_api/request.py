@@ -32,9 +32,9 @@ _RESERVED = frozenset(
 _DECODED = frozenset(("gzip", "deflate", "br", "zstd"))
 
 
-def identify(request: web.Request) -> str:
-    """The client's x-request-id when it is short and printable, else a new one."""
-    stated = request.headers.get("x-request-id", "")
+def identify(request: web.Request, header: str) -> str:
+    """The client's request id, by this header, when it is short and printable, else a new one."""
+    stated = request.headers.get(header, "")
     if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable():
         return stated
     digits = f"{_random.getrandbits(128):032x}"  # written as a UUID of version 4
@@ -55,6 +55,13 @@ def unreadable(error: web.RequestPayloadError) -> BadRequestError:
     """What a client hears whose body aiohttp could not unpack, or take the chunks of apart."""
     cause = str(error).partition("message:")[2].strip() or str(error)
     return BadRequestError(f"the body cannot be read: {cause}")
+
+
+def accept_by_default(properties: dict[str, str], accept: str) -> None:
+    """Give a request that would take anything the media type that the server's settings prefer."""
+    names = [name for name in properties if name.lower() == "accept"]
+    if all(properties[name].strip() in ("", "*/*") for name in names):
+        properties[names[0] if names else "Accept"] = accept
 
 
 def refuse_too_large(size: int | None, limit: int) -> None:

@@ -98,8 +98,8 @@ def _rolling_batch(stated: Found | None, users: bool) -> tuple[bool, tuple[str, 
         return True, ()
     if kind in ("auto", "deepspeed", "scheduler"):
         notice = (
-            f"{stated.origin}: option.rolling_batch={kind} has no effect: this handler answers requests in static "
-            "batches and in their answer shape; batch_size joins requests"
+            f"{stated.origin}: option.rolling_batch={kind}: this handler answers requests in static batches, which "
+            "batch_size joins, in the answer shape of rolling ones (option.answer_format=object)"
         )
         return False, (notice,)
     lead = f"{what} is not part of bloomery" if what else "there is no such kind of batching"

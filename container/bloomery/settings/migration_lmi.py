@@ -45,8 +45,8 @@ MODEL = (
     same("option.rolling_batch", "requests are answered in static batches", "disable|false"),
     differs(
         "option.rolling_batch",
-        "with a handler of your own: DJLServing's rolling-batch protocol; with the built-in ones no effect: batch_size "
-        "joins requests",
+        "with a handler of your own: DJLServing's rolling-batch protocol; the built-in ones answer in static batches, "
+        "which batch_size joins, and in a rolling batch's shape (option.answer_format=object)",
         "auto|deepspeed|scheduler",
     ),
     refused(

@@ -15,6 +15,7 @@ _SWITCHES = {"true": True, "false": False}
 # DJLServing 0.23 knows "huggingface" too, which chose between two implementations of the same stream.
 _STREAMING = {**_SWITCHES, "huggingface": True}
 _SHAPES = {name: name for name in ("list", "nested", "object", "tgi")}
+_NO_ROLLING_BATCH = ("disable", "false")
 _COMPAT = {name: name for name in ("documented", "0.27", "0.36")}
 # Each of LMI's formatters: how it frames a stream, and whether a request that does not say gets one. The chat
 # formatters differ in answers to "messages" only, whose shape the request itself decides here.
@@ -48,7 +49,7 @@ class AnswerOptions:
         """The options in the initialise call's ``properties``; a ConfigurationError names the one that is wrong."""
         options = texts(properties)
         tgi = choice(options, "tgi_compat", "false", _SWITCHES)
-        shape = choice(options, "answer_format", "tgi" if tgi else "list", _SHAPES)
+        shape = choice(options, "answer_format", "tgi" if tgi else _usual_shape(options), _SHAPES)
         if tgi and shape != "tgi":
             raise ConfigurationError(
                 f"option.tgi_compat=true and option.answer_format={shape} exclude each other: leave one of them out."
@@ -75,6 +76,11 @@ def choice(options: Mapping[str, str], name: str, default: str, choices: Mapping
         return choices[value.lower()]
     except KeyError:
         raise ConfigurationError(f"option.{name}={value}: it must be one of {', '.join(choices)}.") from None
+
+
+def _usual_shape(options: Mapping[str, str]) -> str:
+    """LMI answered with a list, but with one object per request where requests were joined in a rolling batch."""
+    return "list" if options.get("rolling_batch", "disable").lower() in _NO_ROLLING_BATCH else "object"
 
 
 def _formatter(options: Mapping[str, str], shape: str) -> Any:

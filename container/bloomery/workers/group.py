@@ -266,14 +266,14 @@ class Group:
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({install, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not install.done():
-                raise WorkerError(SHUTTING_DOWN)
-            return install.result()
         finally:
             self._phase = "starting"
             for task in (install, stopping):
                 task.cancel()
             await asyncio.gather(install, stopping, return_exceptions=True)
+        if self._stopping.is_set():  # asked last: who stops a group without ranks has nobody to give up
+            raise WorkerError(SHUTTING_DOWN)
+        return install.result()
 
     async def _end(self, ranks: RankSet) -> None:
         ranks.give_up(WorkerError("the group ends"))
