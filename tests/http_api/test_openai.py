@@ -264,6 +264,39 @@ def test_a_model_that_is_no_name_is_a_400(server: Server) -> None:
     assert (reply.status, reply.json()["error"]["param"]) == (400, "model")
 
 
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/", "/v1/chat", "/v1/embeddings"])
+def test_an_unknown_path_is_a_404_in_openais_form(server: Server, path: str) -> None:
+    reply = server.post({"input": "x"}, path)
+    assert (reply.status, reply.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_wrong_method_is_a_405_in_openais_form(server: Server, path: str) -> None:
+    reply = server.request("GET", path)
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+    assert "use POST" in reply.json()["error"]["message"]
+
+
+def test_a_body_that_is_announced_too_large_is_refused_in_openais_form(tmp_path: Path) -> None:
+    with serving(LABORATORY, env={"SERVING_MAX_REQUEST_SIZE": "1000"}) as server, closing(server.connect()) as waiting:
+        waiting.putrequest("POST", "/v1/completions")
+        waiting.putheader("Content-Length", "5000")
+        waiting.putheader("Expect", "100-continue")
+        waiting.endheaders()
+        reply = waiting.getresponse()
+        assert (reply.status, json.loads(reply.read())["error"]["type"]) == (413, "invalid_request_error")
+
+
+def test_an_error_that_was_kept_is_collected_in_openais_form(tmp_path: Path) -> None:
+    order = {"prompt": "x", "do": "answer", "body": "y" * 2000}
+    with serving(LABORATORY, env={"SERVING_ASYNC_MAX_BYTES": "1000"}) as server:
+        token = server.post(order, "/v1/completions", **{"x-synchronous": "false"}).headers["x-next-token"]
+        while (reply := server.post(order, "/v1/completions", **{"x-starting-token": token})).status == 202:
+            pass
+        assert (reply.status, reply.json()["error"]["type"]) == (503, "server_error")
+        assert "async_max_bytes" in reply.json()["error"]["message"]
+
+
 def test_a_stream_that_breaks_off_ends_with_an_error_and_without_done(tmp_path: Path) -> None:
     with serving(model_directory(tmp_path / "stumbling", STUMBLING)) as server:
         with client_of(server) as client:

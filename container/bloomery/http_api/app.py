@@ -137,23 +137,28 @@ async def _answered(http: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(http)
     except RequestError as error:
-        return response.of_error(error)
+        return _refusal(http, error)
     except web.HTTPNotFound:
-        return response.of_error(NotFoundError(_NO_SUCH_PATH))
+        return _refusal(http, NotFoundError(_NO_SUCH_PATH))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        refusal = response.of_error(MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"))
+        refusal = _refusal(http, MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"))
         refusal.headers[hdrs.ALLOW] = allowed
         return refusal
     except web.HTTPException as error:
         wrapped = RequestError(error.text or error.reason)
         wrapped.status, wrapped.type_name = error.status, type(error).__name__
-        return response.of_error(wrapped)
+        return _refusal(http, wrapped)
     except Exception as error:
         if isinstance(error, ConnectionError) and (http.transport is None or http.transport.is_closing()):
             raise  # the client left while we wrote
         logger.exception("a request failed inside the server")
-        return response.of_error(RequestError(f"the server failed to answer: {type(error).__name__}: {error}"))
+        return _refusal(http, RequestError(f"the server failed to answer: {type(error).__name__}: {error}"))
+
+
+def _refusal(http: web.Request, error: RequestError) -> web.Response:
+    """The error document that clients of this path read: OpenAI's below /v1/, DJLServing's elsewhere."""
+    return openai.of_error(error) if http.path.startswith("/v1/") else response.of_error(error)
 
 
 async def _finish_headers(http: web.Request, answer: web.StreamResponse) -> None:
@@ -174,7 +179,7 @@ def _expectation(limit: int) -> Callable[[web.Request], Awaitable[web.StreamResp
         try:
             refuse_too_large(http.content_length, limit)
         except PayloadTooLargeError as error:
-            return response.of_error(error)
+            return _refusal(http, error)
         if http.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None

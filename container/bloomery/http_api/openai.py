@@ -6,9 +6,7 @@ knows nothing of them answers what it likes, and that passes unchanged.
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -34,8 +32,6 @@ from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
 from bloomery.workers.answer import Answer
 
-logger = logging.getLogger(__name__)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Read = Callable[[web.Request], Awaitable[Request]]
 Submit = Callable[[web.Request, Model, Request, Callable[[Answer], Answer]], Awaitable[web.StreamResponse]]
 _EXAMPLES = {
@@ -49,10 +45,25 @@ class Door:
 
     def __init__(self, registry: Registry, read: Read, submit: Submit) -> None:
         self._registry, self._read, self._submit = registry, read, submit
-        self.chat = _in_openai_form(functools.partial(self._answer, "messages"))
-        self.completions = _in_openai_form(functools.partial(self._answer, "prompt"))
-        self.models = _in_openai_form(self._models)
-        self.model = _in_openai_form(self._model)
+
+    async def chat(self, http: web.Request) -> web.StreamResponse:
+        """Continue a chat."""
+        return await self._answer("messages", http)
+
+    async def completions(self, http: web.Request) -> web.StreamResponse:
+        """Continue prompts."""
+        return await self._answer("prompt", http)
+
+    async def models(self, _: web.Request) -> web.StreamResponse:
+        """What is served."""
+        return response.document({"object": "list", "data": [_model_object(name) for name in self._names()]})
+
+    async def model(self, http: web.Request) -> web.StreamResponse:
+        """One of them."""
+        name = http.match_info["model"]
+        if name not in self._names():
+            raise ModelNotFoundError(f"The model {name!r} is not served here; GET /v1/models lists what is.")
+        return response.document(_model_object(name))
 
     async def _answer(self, field: str, http: web.Request) -> web.StreamResponse:
         question = await self._read(http)
@@ -77,15 +88,6 @@ class Door:
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys(model.name for model in self._registry.models()))
-
-    async def _models(self, _: web.Request) -> web.Response:
-        return response.document({"object": "list", "data": [_model_object(name) for name in self._names()]})
-
-    async def _model(self, http: web.Request) -> web.Response:
-        name = http.match_info["model"]
-        if name not in self._names():
-            raise ModelNotFoundError(f"The model {name!r} is not served here; GET /v1/models lists what is.")
-        return response.document(_model_object(name))
 
 
 def _model_object(name: str) -> dict[str, object]:
@@ -183,24 +185,8 @@ def _record(chunks: openai.Chunks, line: bytes) -> bytes:
     return b"".join(map(openai.sse_record, chunks.of(event)))
 
 
-def _in_openai_form(handler: Handler) -> Handler:
-    """``handler``, with its errors as OpenAI's error objects."""
-
-    async def answered(http: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(http)
-        except RequestError as error:
-            return _of_error(error)
-        except (ConnectionError, web.HTTPException):
-            raise
-        except Exception as error:
-            logger.exception("a request failed inside the server")
-            return _of_error(RequestError(f"the server failed to answer: {type(error).__name__}: {error}"))
-
-    return answered
-
-
-def _of_error(error: RequestError) -> web.Response:
+def of_error(error: RequestError) -> web.Response:
+    """OpenAI's error document."""
     status, param, code = error.status, getattr(error, "param", None), None
     if isinstance(error, ModelNotFoundError):
         param, code = "model", "model_not_found"
