@@ -259,6 +259,21 @@ def test_a_body_that_is_none_is_a_400_in_openais_form(server: Server, path: str,
     assert words in reply.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"1,"])
+def test_a_body_that_would_hold_up_the_server_is_refused_unread(server: Server, value: bytes) -> None:
+    body = b'{"prompt": [' + value * (2**20) + b"1]}"
+    reply = server.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+    assert (reply.status, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "1048576" in reply.json()["error"]["message"]
+    assert "not JSON" not in reply.json()["error"]["message"]
+
+
+def test_a_long_prompt_is_not_refused(server: Server) -> None:
+    text = "Friends, Romans, countrymen, lend me your ears; I come to bury Caesar, not to praise him. " * 100_000
+    reply = server.post({"prompt": text, "do": "answer", "body": "heard"}, "/v1/completions")
+    assert (reply.status, reply.body) == (200, b"heard")
+
+
 def test_a_model_that_is_no_name_is_a_400(server: Server) -> None:
     reply = server.post({"model": 3, "prompt": "x"}, "/v1/completions")
     assert (reply.status, reply.json()["error"]["param"]) == (400, "model")
