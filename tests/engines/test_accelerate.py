@@ -90,3 +90,16 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
 def test_a_directory_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no config\.json"):
         accelerate.load(tmp_path)
+
+
+def test_a_checkpoint_of_pickles_is_refused_where_they_are_forbidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tiny_model("llama", tmp_path / "llama")
+    torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
+    (directory / "model.safetensors").unlink()
+    assert accelerate.load(directory)
+
+    monkeypatch.setenv("SAGEMAKER_SECURITY_CONTROLS", "DISALLOW_PICKLE_FILES")
+    with pytest.raises(ConfigurationError, match=r"pytorch_model\.bin, a pickle by its name is forbidden"):
+        accelerate.load(directory)

@@ -17,7 +17,7 @@ from tests.support.tiny_models import tiny_model
 
 from bloomery.engines import deepspeed
 from bloomery.engines.loading import CheckpointReader, Progress, read_config
-from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 from bloomery.processes import rank
 
 MATRIX = "transformer.h.0.self_attention.query_key_value.weight"
@@ -104,6 +104,22 @@ class TestReader:
 
         with pytest.raises(CheckpointError, match=r"pytorch_model\.bin cannot be read"):
             CheckpointReader(tmp_path)
+
+    @pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.data"])
+    def test_pickles_are_refused_by_any_name_where_they_are_forbidden(
+        self, bloom: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tensors = weights(bloom)
+        torch.save(tensors, bloom / name)
+        (bloom / "model.safetensors").unlink()
+        index = {"weight_map": dict.fromkeys(tensors, name)}
+        (bloom / "model.safetensors.index.json").write_text(json.dumps(index))
+        reader = CheckpointReader(bloom)
+        assert torch.equal(reader.get(MATRIX), tensors[MATRIX])
+
+        monkeypatch.setenv("SAGEMAKER_SECURITY_CONTROLS", "DISALLOW_PICKLE_FILES")
+        with pytest.raises(ConfigurationError, match=f"{name}, a pickle is forbidden by DISALLOW_PICKLE_FILES"):
+            CheckpointReader(bloom).get(MATRIX)
 
     def test_a_directory_without_weights_says_what_it_looked_for_and_found(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("")

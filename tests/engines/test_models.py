@@ -141,3 +141,25 @@ class TestAChatTemplateOfTheUsers:
     def test_one_that_is_none_is_refused_when_the_model_loads(self, source: str, words: str) -> None:
         with pytest.raises(ConfigurationError, match=words):
             models.give_chat_template(tiny_tokenizer(), source)
+
+
+class TestAChatTemplateThatIsForbidden:
+    @pytest.fixture(autouse=True)
+    def _control(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SAGEMAKER_SECURITY_CONTROLS", "DISALLOW_CHAT_TEMPLATE")
+
+    def test_the_users_is_refused(self, tmp_path: Path) -> None:
+        tiny_tokenizer().save_pretrained(tmp_path)
+        with pytest.raises(ConfigurationError, match=r"option\.chat_template is forbidden by DISALLOW_CHAT_TEMPLATE"):
+            models.load_tokenizer(tmp_path, chat_template="{{ messages }}")
+
+    def test_the_checkpoints_own_is_refused(self, tmp_path: Path) -> None:
+        tokenizer = tiny_tokenizer()
+        tokenizer.chat_template = "{{ messages }}"
+        tokenizer.save_pretrained(tmp_path)
+        with pytest.raises(ConfigurationError, match=f"the chat template of {tmp_path} is forbidden"):
+            models.load_tokenizer(tmp_path)
+
+    def test_a_checkpoint_without_one_is_served(self, tmp_path: Path) -> None:
+        tiny_tokenizer().save_pretrained(tmp_path)
+        assert models.load_tokenizer(tmp_path).chat_template is None

@@ -259,9 +259,57 @@ def test_a_body_that_is_none_is_a_400_in_openais_form(server: Server, path: str,
     assert words in reply.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"1,"])
+def test_a_body_that_would_hold_up_the_server_is_refused_unread(server: Server, value: bytes) -> None:
+    body = b'{"prompt": [' + value * (2**20) + b"1]}"
+    reply = server.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+    assert (reply.status, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert "1048576" in reply.json()["error"]["message"]
+    assert "not JSON" not in reply.json()["error"]["message"]
+
+
+def test_a_long_prompt_is_not_refused(server: Server) -> None:
+    text = "Friends, Romans, countrymen, lend me your ears; I come to bury Caesar, not to praise him. " * 100_000
+    reply = server.post({"prompt": text, "do": "answer", "body": "heard"}, "/v1/completions")
+    assert (reply.status, reply.body) == (200, b"heard")
+
+
 def test_a_model_that_is_no_name_is_a_400(server: Server) -> None:
     reply = server.post({"model": 3, "prompt": "x"}, "/v1/completions")
     assert (reply.status, reply.json()["error"]["param"]) == (400, "model")
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/", "/v1/chat", "/v1/embeddings"])
+def test_an_unknown_path_is_a_404_in_openais_form(server: Server, path: str) -> None:
+    reply = server.post({"input": "x"}, path)
+    assert (reply.status, reply.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_wrong_method_is_a_405_in_openais_form(server: Server, path: str) -> None:
+    reply = server.request("GET", path)
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+    assert "use POST" in reply.json()["error"]["message"]
+
+
+def test_a_body_that_is_announced_too_large_is_refused_in_openais_form(tmp_path: Path) -> None:
+    with serving(LABORATORY, env={"SERVING_MAX_REQUEST_SIZE": "1000"}) as server, closing(server.connect()) as waiting:
+        waiting.putrequest("POST", "/v1/completions")
+        waiting.putheader("Content-Length", "5000")
+        waiting.putheader("Expect", "100-continue")
+        waiting.endheaders()
+        reply = waiting.getresponse()
+        assert (reply.status, json.loads(reply.read())["error"]["type"]) == (413, "invalid_request_error")
+
+
+def test_an_error_that_was_kept_is_collected_in_openais_form(tmp_path: Path) -> None:
+    order = {"prompt": "x", "do": "answer", "body": "y" * 2000}
+    with serving(LABORATORY, env={"SERVING_ASYNC_MAX_BYTES": "1000"}) as server:
+        token = server.post(order, "/v1/completions", **{"x-synchronous": "false"}).headers["x-next-token"]
+        while (reply := server.post(order, "/v1/completions", **{"x-starting-token": token})).status == 202:
+            pass
+        assert (reply.status, reply.json()["error"]["type"]) == (503, "server_error")
+        assert "async_max_bytes" in reply.json()["error"]["message"]
 
 
 def test_a_stream_that_breaks_off_ends_with_an_error_and_without_done(tmp_path: Path) -> None:

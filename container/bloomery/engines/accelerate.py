@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
+from bloomery.settings.security import PICKLES, Security
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ def load(
     chosen = precision.choose(dtype, config, device)
     limit = models.token_limit(config, max_tokens)
     placement = device_map if device_map is not None else "auto" if device == "cuda" else None
+    security = Security.read(os.environ)
+    security.search(path)
     rank.current.report("loading weights")
     try:
         with refused_in_words(path):
@@ -54,6 +58,7 @@ def load(
                 device_map=placement,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
+                use_safetensors=PICKLES in security.controls or None,  # None: whichever is there
             )
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be loaded: {error}") from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
+from bloomery.settings.security import CHAT_TEMPLATE, Security
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +121,13 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False, chat_template
     """The tokenizer, padding on the left and with a padding token; None when the checkpoint brings none.
 
     chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
+    ConfigurationError: SageMaker's security controls forbid templates, and there is one.
     """
     from transformers import AutoTokenizer
 
+    security = Security.read(os.environ)
+    if chat_template:
+        security.refuse(CHAT_TEMPLATE, "option.chat_template", "remove it")
     files = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "spiece.model", "vocab.txt")
     if not any((path / file).is_file() for file in files):
         log.warning("%s brings no tokenizer (none of %s): only token ids can be served", path, ", ".join(files))
@@ -131,6 +137,8 @@ def load_tokenizer(path: Path, *, trust_remote_code: bool = False, chat_template
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: its tokenizer cannot be loaded: {error}") from error
+    if getattr(tokenizer, "chat_template", None) is not None:
+        security.refuse(CHAT_TEMPLATE, f"the chat template of {path}", "remove it from the checkpoint")
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from bloomery.settings.security import PICKLES, Security
+
 log = logging.getLogger(__name__)
 
 
 def load_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a torch file, mapped where its format allows; nothing but tensors is unpickled."""
+    """The tensors of a torch file, mapped where its format allows; nothing but tensors is unpickled.
+
+    ConfigurationError: SageMaker's security controls forbid even that.
+    """
+    Security.read(os.environ).refuse(PICKLES, f"{file}, a pickle", "convert the checkpoint to safetensors")
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:

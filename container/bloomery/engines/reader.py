@@ -18,7 +18,7 @@ from safetensors import safe_open
 from bloomery.engines import presharded
 from bloomery.engines.pickled import PickledFile
 from bloomery.engines.presharded import PreshardedFile
-from bloomery.errors import CheckpointError
+from bloomery.errors import CheckpointError, ConfigurationError
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def open_tensors(file: Path) -> Any:
         if file.suffix == ".safetensors":
             return safe_open(file, framework="pt", device="cpu")
         return PreshardedFile(file.parent) if file.name == presharded.CONFIG else PickledFile(file)
-    except CheckpointError:
+    except (CheckpointError, ConfigurationError):
         raise
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} is missing: the download is incomplete, or the index is wrong") from error

@@ -49,7 +49,7 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
     app.on_response_prepare.append(_finish_headers(settings.request_id_header_key))
     cors.add(app, settings)
     permission = Permission(settings, door)
-    expect = _expectation(settings.max_request_size)
+    expect = _expectation(settings.max_request_size, Statuses(settings))
 
     def add(method: str, path: str, handler: Handler) -> None:
         app.router.add_route(method, path, handler, expect_handler=expect)
@@ -158,28 +158,31 @@ async def _answered(http: web.Request, handler: Handler, statuses: Statuses) -> 
     try:
         return await handler(http)
     except RequestError as error:
-        statuses.apply(error)
-        return response.of_error(error)
+        return _refusal(http, error, statuses)
     except web.HTTPNotFound:
-        return response.of_error(NotFoundError(_NO_SUCH_PATH))
+        return _refusal(http, NotFoundError(_NO_SUCH_PATH), statuses)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        refusal = response.of_error(MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"))
+        refusal = _refusal(http, MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"), statuses)
         refusal.headers[hdrs.ALLOW] = allowed
         return refusal
     except web.RequestPayloadError as error:
-        return response.of_error(unreadable(error))
+        return _refusal(http, unreadable(error), statuses)
     except web.HTTPException as error:
         wrapped = RequestError(error.text or error.reason)
         wrapped.status, wrapped.type_name = error.status, type(error).__name__
-        return response.of_error(wrapped)
+        return _refusal(http, wrapped, statuses)
     except Exception as error:
         if isinstance(error, ConnectionError) and (http.transport is None or http.transport.is_closing()):
             raise  # the client left while we wrote
         logger.exception("a request failed inside the server")
-        failure = RequestError(f"the server failed to answer: {type(error).__name__}: {error}")
-        statuses.apply(failure)
-        return response.of_error(failure)
+        return _refusal(http, RequestError(f"the server failed to answer: {type(error).__name__}: {error}"), statuses)
+
+
+def _refusal(http: web.Request, error: RequestError, statuses: Statuses) -> web.Response:
+    """The error document that clients of this path read: OpenAI's below /v1/, DJLServing's elsewhere."""
+    statuses.apply(error)
+    return openai.of_error(error) if http.path.startswith("/v1/") else response.of_error(error)
 
 
 def _finish_headers(request_id: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -198,13 +201,13 @@ def _finish_headers(request_id: str) -> Callable[[web.Request, web.StreamRespons
     return finish
 
 
-def _expectation(limit: int) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+def _expectation(limit: int, statuses: Statuses) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
     async def expect(http: web.Request) -> web.StreamResponse | None:
         """``Expect: 100-continue`` (curl sends it with large bodies): refuse before the client sends any of it."""
         try:
             refuse_too_large(http.content_length, limit)
         except PayloadTooLargeError as error:
-            return response.of_error(error)
+            return _refusal(http, error, statuses)
         if http.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None

@@ -10,6 +10,7 @@ import http
 import json
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ import bloomery
 from bloomery.http_api.openapi_management import ROUTES_OF_MANAGEMENT
 from bloomery.http_api.openapi_route import JSON, Body, Route
 from bloomery.http_api.openapi_schemas import SCHEMAS, TEXT, Schema, reference
+from bloomery.http_api.polling import MAX_ITEMS, NEXT_TOKEN, STARTING_TOKEN, SYNCHRONOUS
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -31,6 +33,17 @@ _COMPLETION = Body("CompletionRequest", {"model": "shakespeare-bloom", "prompt":
 _INFERENCE_ERRORS = (400, 404, 413, 424, 503, 507)
 _OPENAI_ERRORS = (400, 404, 413, 500, 503, 507)
 _STREAMS = ("application/jsonlines", "text/event-stream")
+_POLLING = {
+    SYNCHRONOUS: f"false: answer at once with {NEXT_TOKEN}, and keep the model's answer for whoever asks for it",
+    STARTING_TOKEN: f"the {NEXT_TOKEN} of an earlier answer: collect what has come since; the body means nothing then",
+    MAX_ITEMS: "pieces to collect at most, with that token",
+}
+_NEXT = {NEXT_TOKEN: "where to go on collecting; absent from the last piece, and from answers that are not kept"}
+_NOT_YET = "Nothing to collect yet; ask again with the token"
+_DESCRIPTION = (
+    "A path answers 405, with the methods that it takes in Allow, to one that has no row here. Calls that change what "
+    "is served answer 403 to anybody but this machine itself, unless management has an address of its own."
+)
 
 
 def _inference(path: str, summary: str, query: dict[str, str] | None = None) -> Route:
@@ -41,9 +54,25 @@ def _inference(path: str, summary: str, query: dict[str, str] | None = None) -> 
         summary,
         answer="GeneratedTexts",
         body=_GENERATION,
-        query=query or {},
+        query={**(query or {}), "adapter": "an adapter that the model has registered"},
+        headers=_POLLING,
+        reply_headers=_NEXT,
+        accepted=_NOT_YET,
+        polled=True,
         also=_STREAMS,
         errors=_INFERENCE_ERRORS,
+    )
+
+
+def _openai(path: str, summary: str, answer: str, body: Body) -> Route:
+    return replace(
+        _inference(path, summary),
+        tag="openai",
+        answer=answer,
+        body=body,
+        also=("text/event-stream",),
+        errors=_OPENAI_ERRORS,
+        error="OpenAIError",
     )
 
 
@@ -51,7 +80,7 @@ _MODEL_NAME = {"model_name": "the model, unless only one is served"}
 _METRICS = {"name[]": "only the metric of that name; may be repeated"}
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/ping", "health", "Whether every required model can answer", answer="Health", errors=(503,)),
+    Route("GET", "/ping", "health", "Whether every required model can answer", answer="Health", refusals=(503,)),
     _inference(
         "/invocations", "Ask the model that the request names, or the only one; any method will do", _MODEL_NAME
     ),
@@ -59,28 +88,8 @@ ROUTES: tuple[Route, ...] = (
     _inference("/predictions/{model}", "Ask that model; any method will do"),
     _inference("/predictions/{model}/{version}", "Ask that version of a model"),
     _inference("/models/{model}/invoke", "Ask that model, as SageMaker's multi-model endpoints do"),
-    Route(
-        "POST",
-        "/v1/chat/completions",
-        "openai",
-        "Continue a chat, in OpenAI's form",
-        answer="ChatCompletion",
-        body=_CHAT,
-        also=("text/event-stream",),
-        errors=_OPENAI_ERRORS,
-        error="OpenAIError",
-    ),
-    Route(
-        "POST",
-        "/v1/completions",
-        "openai",
-        "Continue prompts, in OpenAI's form",
-        answer="Completion",
-        body=_COMPLETION,
-        also=("text/event-stream",),
-        errors=_OPENAI_ERRORS,
-        error="OpenAIError",
-    ),
+    _openai("/v1/chat/completions", "Continue a chat, in OpenAI's form", "ChatCompletion", _CHAT),
+    _openai("/v1/completions", "Continue prompts, in OpenAI's form", "Completion", _COMPLETION),
     Route("GET", "/v1/models", "openai", "The models that are served, in OpenAI's form", answer="OpenAIModels"),
     Route(
         "GET",
@@ -126,6 +135,7 @@ def document() -> dict[str, Any]:
             "title": "bloomery",
             "version": bloomery.__version__,
             "summary": "Large language models served the way SageMaker, DJLServing and OpenAI clients expect",
+            "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -139,7 +149,10 @@ def _operation(route: Route) -> dict[str, Any]:
         "operationId": "_".join([route.method.lower(), *re.findall(r"\w+", route.path)]),
         "tags": [route.tag],
         "summary": route.summary,
-        "responses": {"200": _success(route)} | {str(status): _failure(status, route) for status in route.errors},
+        "responses": {"200": _success(route)}
+        | ({"202": _accepted(route)} if route.accepted is not None else {})
+        | {str(status): _refusal(status, route) for status in route.refusals}
+        | {str(status): _failure(status, route) for status in route.errors},
     }
     if parameters := _parameters(route):
         operation["parameters"] = parameters
@@ -155,24 +168,39 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     in_path = [
         {"name": name, "in": "path", "required": True, "schema": TEXT} for name in re.findall(r"{(\w+)}", route.path)
     ]
-    in_query = [
-        {"name": name, "in": "query", "description": text, "schema": TEXT} for name, text in route.query.items()
+    stated = [
+        {"name": name, "in": place, "description": text, "schema": TEXT}
+        for place, texts in (("query", route.query), ("header", route.headers))
+        for name, text in texts.items()
     ]
-    return in_path + in_query
+    return in_path + stated
 
 
 def _success(route: Route) -> dict[str, Any]:
     content: dict[str, Schema] = {media_type: {"schema": TEXT} for media_type in route.also}
     if route.answer is not None or not route.also:
         content = {JSON: {"schema": reference(route.answer) if route.answer else {"type": "object"}}, **content}
-    return {"description": http.HTTPStatus.OK.phrase, "content": content}
+    return {"description": http.HTTPStatus.OK.phrase, "content": content, **_reply_headers(route)}
+
+
+def _accepted(route: Route) -> dict[str, Any]:
+    content = {} if route.polled else {"content": {JSON: {"schema": reference(route.answer or "Status")}}}
+    return {"description": route.accepted, **content, **_reply_headers(route)}
+
+
+def _reply_headers(route: Route) -> dict[str, Any]:
+    headers = {name: {"description": text, "schema": TEXT} for name, text in route.reply_headers.items()}
+    return {"headers": headers} if headers else {}
+
+
+def _refusal(status: int, route: Route) -> dict[str, Any]:
+    content = {JSON: {"schema": reference(route.answer or "Error")}}
+    return {"description": http.HTTPStatus(status).phrase, "content": content}
 
 
 def _failure(status: int, route: Route) -> dict[str, Any]:
-    """A health check's refusal has the same form as its consent, and a handler's has one of its own."""
+    """What a handler refuses has a form of its own."""
     schema = reference(route.error)
-    if route.answer == "Health":
-        schema = reference("Health")
-    elif route.tag == "inference":
+    if route.tag == "inference":
         schema = {"anyOf": [schema, reference("HandlerError")]}
     return {"description": http.HTTPStatus(status).phrase, "content": {JSON: {"schema": schema}}}

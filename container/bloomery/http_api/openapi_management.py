@@ -23,7 +23,11 @@ _NEW_MODEL = {
     **_SYNCHRONOUS,
 }
 _ADAPTER = {"src": "where its weights are", "alias": "another name for it; any other parameter is the handler's"}
+_WHICH = {"model_name": "the model, unless only one is served"}
+_VERSION = {"model_version": "its version, unless the newest will do"}
+_SCHEDULED = "Begun; with synchronous=false nobody waits for the end"
 _CHANGED = (400, 403, 404)
+_ADDED = (*_CHANGED, 409, 413, 500, 503, 507)
 
 
 def _read(path: str, tag: str, summary: str, answer: str, pages: bool = False) -> Route:
@@ -41,7 +45,8 @@ def _models() -> tuple[Route, ...]:
             answer="Status",
             body=Body(None, {"url": "/opt/ml/models/mine", "model_name": "mine"}),
             query=_NEW_MODEL,
-            errors=(*_CHANGED, 409, 500, 507),
+            accepted=_SCHEDULED,
+            errors=_ADDED,
         ),
     ]
     for path, which in (("/models/{model}", "a model"), ("/models/{model}/{version}", "that version of a model")):
@@ -54,6 +59,7 @@ def _models() -> tuple[Route, ...]:
                 f"Change the number of worker groups of {which}; no request is lost",
                 answer="Status",
                 query={**_WORKERS, **_SYNCHRONOUS},
+                accepted=_SCHEDULED,
                 errors=(*_CHANGED, 500),
             ),
             Route("DELETE", path, "models", f"Remove {which}; running requests finish", "Status", errors=(403, 404)),
@@ -70,8 +76,10 @@ def _workflows() -> tuple[Route, ...]:
             "workflows",
             "Add the one model of a workflow file on this machine",
             answer="Status",
-            query={"url": "the file, JSON or YAML", **_SYNCHRONOUS},
-            errors=(*_CHANGED, 409, 500),
+            body=Body(None, {"url": "/opt/ml/workflows/mine.yaml"}),
+            query={**_NEW_MODEL, "url": "the file, JSON or YAML; the other parameters win over what it says"},
+            accepted=_SCHEDULED,
+            errors=_ADDED,
         ),
     ]
     for path in ("/workflows/{model}", "/workflows/{model}/{version}"):
@@ -79,7 +87,14 @@ def _workflows() -> tuple[Route, ...]:
         rows += [
             _read(path, "workflows", like, "ModelDescription"),
             Route(
-                "PUT", path, "workflows", like, "Status", query={**_WORKERS, **_SYNCHRONOUS}, errors=(*_CHANGED, 500)
+                "PUT",
+                path,
+                "workflows",
+                like,
+                answer="Status",
+                query={**_WORKERS, **_SYNCHRONOUS},
+                accepted=_SCHEDULED,
+                errors=(*_CHANGED, 500),
             ),
             Route("DELETE", path, "workflows", like, "Status", errors=(403, 404)),
         ]
@@ -88,45 +103,50 @@ def _workflows() -> tuple[Route, ...]:
 
 def _adapters() -> tuple[Route, ...]:
     rows: list[Route] = []
-    for base, whose in (("/adapters", "the only model"), ("/models/{model}/adapters", "a model")):
-        refused = (*_CHANGED, 424, 503)
+    for base, whose, which in (
+        ("/adapters", "the only model, or the one named", {**_WHICH, **_VERSION}),
+        ("/models/{model}/adapters", "a model", _VERSION),
+    ):
         one = f"{base}/{{adapter}}"
+        refused = (*_CHANGED, 424, 503)  # or as the handler says
+        about = f"an adapter of {whose}"
+        added = {"name": "its name", **_ADAPTER, **which}
+        listing = f"The adapters of {whose}"
+        register = f"Have the handler of {whose} register an adapter in every group"
+        body = Body(None, {"name": "mine", "src": "/opt/ml/adapters/mine"})
+        change = Body(None, {"src": "/opt/ml/adapters/other"})
         rows += [
-            _read(base, "adapters", f"The adapters of {whose}", "Adapters", pages=True),
-            Route(
-                "POST",
-                base,
-                "adapters",
-                f"Have the handler of {whose} register an adapter in every group",
-                answer="Status",
-                query={"name": "its name", **_ADAPTER},
-                errors=(*refused, 409),
-            ),
-            _read(one, "adapters", f"An adapter of {whose}", "Adapter"),
-            Route("DELETE", one, "adapters", f"Remove an adapter of {whose}", "Status", errors=refused),
+            Route("GET", base, "adapters", listing, "Adapters", query={**_PAGES, **which}, errors=(400, 404)),
+            Route("POST", base, "adapters", register, "Status", body, added, errors=(*refused, 409, 413)),
+            Route("GET", one, "adapters", about.capitalize(), "Adapter", query=which, errors=(400, 404)),
+            Route("DELETE", one, "adapters", f"Remove {about}", "Status", query=which, errors=refused),
             Route(
                 "POST",
                 f"{one}/update",
                 "adapters",
-                f"Change an adapter of {whose}",
-                "Status",
-                query=_ADAPTER,
-                errors=refused,
+                f"Change {about}",
+                answer="Status",
+                body=change,
+                query={**_ADAPTER, **which},
+                errors=(*refused, 413),
             ),
         ]
     return tuple(rows)
 
 
 def _kserve() -> tuple[Route, ...]:
+    def ready(path: str, summary: str, *errors: int) -> Route:
+        return Route("GET", f"{path}/ready", "kserve", summary, "KServeReady", refusals=(424,), errors=errors)
+
     rows = [
-        Route("GET", "/v2", "kserve", "Name and version of the server"),
-        Route("GET", "/v2/health/live", "kserve", "Whether the server answers at all"),
-        Route("GET", "/v2/health/ready", "kserve", "Whether every required model can answer", errors=(424,)),
+        Route("GET", "/v2", "kserve", "Name and version of the server", "KServeServer"),
+        Route("GET", "/v2/health/live", "kserve", "Whether the server answers at all", "KServeLive"),
+        ready("/v2/health", "Whether every required model can answer"),
     ]
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         rows += [
-            Route("GET", base, "kserve", "What a model takes and gives", errors=(404,)),
-            Route("GET", f"{base}/ready", "kserve", "Whether it can answer", errors=(404, 424)),
+            Route("GET", base, "kserve", "What a model takes and gives", "KServeModel", errors=(404,)),
+            ready(base, "Whether it can answer", 404),
             Route("POST", f"{base}/infer", "kserve", "Refused: tensors are not served here", errors=(404, 501)),
         ]
     return tuple(replace(row, error="KServeError") for row in rows)

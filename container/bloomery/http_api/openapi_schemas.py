@@ -58,6 +58,15 @@ _WORKER_GROUP = record(
 )
 _FINISH = _or_null({"type": "string", "enum": ["stop", "length"]})
 _ENVELOPE: dict[str, Schema] = {"id": TEXT, "created": {**WHOLE, "description": "seconds since 1970"}, "model": TEXT}
+# What is said of a model that cannot serve.
+_STATE: dict[str, Schema] = {
+    "state": {"type": "string", "enum": ["loading", "restarting", "failed"]},
+    "phase": TEXT,
+    "percent": NUMBER,
+    "elapsed": {**NUMBER, "description": "seconds"},
+    "error": {**TEXT, "description": "the class of what it failed with"},
+}
+_TENSOR = record({"name": TEXT, "datatype": TEXT, "shape": array(WHOLE)})
 _MODEL_SUMMARY = {"modelName": TEXT, "modelUrl": TEXT, "status": TEXT}
 
 SCHEMAS: dict[str, Schema] = {
@@ -75,7 +84,7 @@ SCHEMAS: dict[str, Schema] = {
         "description": "by model",
         "additionalProperties": record(
             {"status": {"type": "string", "enum": ["Healthy", "Unhealthy", "Failed"]}},
-            {"state": TEXT, "phase": TEXT, "percent": NUMBER, "elapsed": NUMBER, "message": TEXT},
+            _STATE,
         ),
     },
     "GenerationRequest": record(
@@ -179,7 +188,11 @@ SCHEMAS: dict[str, Schema] = {
                             "entryPoint": TEXT,
                             "tensorParallelDegree": WHOLE,
                         },
-                        {"version": TEXT, "report": {**TEXT, "description": "why it failed, for those who may manage"}},
+                        {
+                            "version": TEXT,
+                            **_STATE,
+                            "report": {**TEXT, "description": "why it failed, for those who may manage"},
+                        },
                     )
                 ),
             },
@@ -195,4 +208,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Status": record({"status": TEXT}),
     "KServeError": record({"error": TEXT}),
+    "KServeServer": record({"name": TEXT, "version": TEXT, "extensions": array(TEXT)}),
+    "KServeLive": record({"live": SWITCH}),
+    "KServeReady": record({"ready": SWITCH}, {"name": TEXT}),
+    "KServeModel": record(
+        {"name": TEXT, "versions": array(TEXT), "platform": TEXT, "inputs": array(_TENSOR), "outputs": array(_TENSOR)}
+    ),
 }

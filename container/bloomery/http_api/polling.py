@@ -121,7 +121,7 @@ class Polling:
             return _with_token(web.Response(status=202, reason=_NOT_YET), following)
         if not pieces and kept.error is not None:
             kept.collected = True
-            return response.of_error(kept.error)
+            raise kept.error.with_traceback(None)  # or each poll would make it longer
         assert kept.head is not None
         answer = response.of_head(kept.head, b"".join(pieces) if kept.head.has_body else None)
         if kept.over and kept.error is None and len(pieces) == len(kept.pieces):

@@ -2,7 +2,8 @@
 
 ``SAGEMAKER_SECURITY_CONTROLS`` names the controls, ``SAGEMAKER_UNTRUSTED_CHANNELS`` directories that are searched
 besides the model's own. The server looks at what lies on this machine; a rank inherits the variables, and
-checkpoints.fetch searches what it has fetched.
+checkpoints.fetch searches what it has fetched. The engines look once more at what they are about to use: a handler may
+load what nobody has searched, and a pickle may have any name.
 """
 
 from __future__ import annotations
@@ -85,6 +86,11 @@ class Security:
         checkpoint = found.get("option.model_id")
         for directory in sorted({model_dir, *self.untrusted, *([Path(checkpoint.text)] if checkpoint else [])}):
             self.search(directory)
+
+    def refuse(self, control: str, what: str, remedy: str) -> None:
+        """Refuse ``what`` if ``control`` is in force: the last word, of whoever is about to use it."""
+        if control in self.controls:
+            raise _refusal(control, what, remedy)
 
     def search(self, directory: Path) -> None:
         """Refuse forbidden files below ``directory``, if it is there."""
