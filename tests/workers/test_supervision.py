@@ -241,6 +241,24 @@ async def test_a_rank_that_hangs_without_any_request_is_noticed_and_replaced(sta
     assert await echo(model) == "hello"
 
 
+async def test_a_server_that_stood_still_itself_does_not_blame_its_ranks(start_model):
+    limits = replace(FAST, ping_interval=0.001, state_interval=600, silence=2, idle_silence=2)
+    model = await start_model(2, limits=limits)
+    before = pids(model)
+
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(0.2)  # by now each has been asked, and cannot answer
+    for pid in before:
+        os.kill(pid, signal.SIGCONT)
+    # As if the machine had been paused: the answers wait to be read, and their time is over.
+    time.sleep(2.5)  # noqa: ASYNC251
+    await asyncio.sleep(0.2)
+
+    assert await echo(model) == "hello"
+    assert pids(model) == before
+
+
 async def test_bytes_that_belong_to_no_request_end_the_group(start_model):
     model = await start_model(2)
     before = pids(model)

@@ -31,9 +31,11 @@ class Deadlines:
 
     async def _check_answer(self, job: Job) -> None:
         timeout = self._settings.predict_timeout
-        if job.answered or time.monotonic() - job.started_at < timeout:
+        if not _is_late(job, timeout):
             return
         await self._supervisor.refresh()
+        if not _is_late(job, timeout):  # answered meanwhile
+            return
         if self._supervisor.progress_at <= job.started_at:
             raise UnansweredError(f"no answer and no sign of progress within predict_timeout={timeout:g} s")
         job.fail(
@@ -61,3 +63,7 @@ class Deadlines:
             raise RestartRequestedError(
                 f"the client left {waited:.0f} s ago, the handler did not stop, and on_disconnect=restart"
             )
+
+
+def _is_late(job: Job, timeout: float) -> bool:
+    return not job.answered and time.monotonic() - job.started_at >= timeout

@@ -16,6 +16,9 @@ from bloomery.workers.limits import Limits
 
 STATE_WORDS = {"T": "is stopped (process state T)", "Z": "is a zombie (process state Z)"}
 REPORTED_LINES = 5
+# One is no proof: if the server itself stood still (a paused machine, swapping), its time is over although the answer
+# waits to be read.
+ENOUGH_UNANSWERED = 2
 TOLERATED_GARBAGE = 3  # a rank that is just exiting also cuts an answer short; its exit is the better news
 
 
@@ -66,7 +69,8 @@ class Supervisor:
             handle.exited.add_done_callback(partial(self._on_exit, handle))
 
     def _client(self, handle: RankHandle) -> ControlClient:
-        return ControlClient(str(handle.control_address), timeout=min(self._limits.silence, self._limits.idle_silence))
+        shortest = min(self._limits.silence, self._limits.idle_silence)
+        return ControlClient(str(handle.control_address), timeout=shortest / ENOUGH_UNANSWERED)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -137,22 +141,28 @@ class Supervisor:
 
     async def _ping(self, handle: RankHandle, client: ControlClient) -> None:
         heard_at = time.monotonic()
-        garbled = 0
+        garbled = unanswered = 0
         while True:
             try:
                 status = await client.ping()
             except WorkerError as error:
+                unanswered += 1
                 garbled = garbled + 1 if isinstance(error.__cause__, ProtocolError | ValueError) else 0
                 if garbled == TOLERATED_GARBAGE:
                     self._lost(LostRankError(f"{handle.name} answers garbage on its control socket: {error}", handle))
-                elif handle.started.is_set() and time.monotonic() - heard_at >= self._patience(handle):
+                elif self._is_silent(handle, unanswered, heard_at):
                     reason = f"{handle.name} has not answered its control socket for {self._patience(handle):g} s"
                     self._lost(LostRankError(reason, handle))
                 await asyncio.sleep(min(0.1, self._limits.ping_interval))  # it may only now be making its socket
                 continue
-            heard_at, garbled = time.monotonic(), 0
+            heard_at, garbled, unanswered = time.monotonic(), 0, 0
             self._note(handle.rank, status)
             await asyncio.sleep(self._limits.ping_interval)
+
+    def _is_silent(self, handle: RankHandle, unanswered: int, heard_at: float) -> bool:
+        """Whether it has been asked often enough, and given time enough."""
+        asked = handle.started.is_set() and unanswered >= ENOUGH_UNANSWERED
+        return asked and time.monotonic() - heard_at >= self._patience(handle)
 
     def _patience(self, handle: RankHandle) -> float:
         """A rank that has nothing to do has no reason to be silent."""
