@@ -149,7 +149,7 @@ class Group:
         assert self._ranks is not None
         buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
         self._jobs_begun += 1
-        job = Job(f"{self._id_prefix}-{self._jobs_begun:x}", calls, buffer)
+        job = Job(f"{self._id_prefix}{self._jobs_begun:016x}", calls, buffer)
         try:
             self._ranks.begin(job)
         except ProtocolError as error:

@@ -104,8 +104,8 @@ class RankSet:
         )
         make = _DISPATCHES[self._settings.dispatch]
         for connection in self._connections:
-            connection.open_for_answers = False
             connection.on_lost = self._lose
+            connection.end_answer()
         self._dispatch = make(self._connections, self._settings, self._limits, self.supervisor, self._lose)
         self._tasks.start(self._dispatch.run())
         self._tasks.start(self._watch(self._dispatch))
