@@ -46,32 +46,7 @@ def load(
     chosen = precision.choose(dtype, config, device)
     limit = models.token_limit(config, max_tokens)
     placement = device_map if device_map is not None else "auto" if device == "cuda" else None
-    security = Security.read(os.environ)
-    security.search(path)
-    rank.current.report("loading weights")
-    try:
-        with refused_in_words(path):
-            model, found = models.auto_class(config, task).from_pretrained(
-                path,
-                config=config,
-                dtype=chosen.dtype,
-                device_map=placement,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-                use_safetensors=PICKLES in security.controls or None,  # None: whichever is there
-            )
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path} cannot be loaded: {error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path}: a file of its weights is damaged or cut off ({error}): fetch it again"
-        ) from error
-    except (ValueError, KeyError) as error:
-        raise UnsupportedModelError(f"{path}: transformers cannot load this model: {error}") from error
-    if found["missing_keys"]:
-        # transformers would go on with random numbers in their place.
-        some = ", ".join(sorted(found["missing_keys"])[:8])
-        raise CheckpointError(f"{path} lacks weights of this {type(model).__name__}: {some}")
+    model = _read(path, models.auto_class(config, task), config, chosen.dtype, placement, trust_remote_code)
     model.eval()
     model.requires_grad_(False)
     models.give_generation_config(model, path)
@@ -91,3 +66,34 @@ def load(
         max_tokens=limit,
     )
     return pipelines.for_task(engine, task)
+
+
+def _read(path: Path, auto_class: Any, config: Any, dtype: torch.dtype, placement: Any, trust_remote_code: bool) -> Any:
+    """The model with its weights, by transformers itself; what it objects to, in words."""
+    security = Security.read(os.environ)
+    security.search(path)
+    rank.current.report("loading weights")
+    try:
+        with refused_in_words(path):
+            model, found = auto_class.from_pretrained(
+                path,
+                config=config,
+                dtype=dtype,
+                device_map=placement,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                use_safetensors=PICKLES in security.controls or None,  # None: whichever is there
+            )
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: a file of its weights is damaged or cut off ({error}): fetch it again"
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise UnsupportedModelError(f"{path}: transformers cannot load this model: {error}") from error
+    if found["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        some = ", ".join(sorted(found["missing_keys"])[:8])
+        raise CheckpointError(f"{path} lacks weights of this {type(model).__name__}: {some}")
+    return model
