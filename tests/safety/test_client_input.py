@@ -21,6 +21,8 @@ def is_answer(reply: RawReply | None, to: object, method: bytes = b"POST") -> bo
     assert 200 <= reply.status <= 599
     if reply.status >= 400 and method != b"HEAD":
         document = json.loads(reply.body)
+        if isinstance(document.get("error"), dict):  # OpenAI's form, below /v1/
+            document = document["error"] | {"code": reply.status}  # whose own code is a word, if there is any
         assert document["code"] == reply.status, f"{reply.body!r} to {to!r}"
         assert document["message"], f"{reply.status} without a cause for {to!r}"
     assert b"Traceback" not in reply.body
