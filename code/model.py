@@ -25,7 +25,7 @@ def load(options):
     """Fetch the checkpoint, then spread it over the ranks."""
     # The checkpoint is not in model.tar.gz: it would be copied and unpacked before anything could start. It is fetched
     # into /tmp (once, whichever rank comes first) from s3://bucket/prefix, a model hub, or a directory.
-    source = options.get("s3url") or options.get("model_id") or options["model_dir"]
+    source = options.get("model_id") or options.get("s3url") or options["model_dir"]
     path = checkpoints.fetch(source, revision=options.get("revision"))
 
     settings = {

@@ -7,7 +7,7 @@ BloomeryError
 ├── UnsupportedModelError     an engine refuses a model, a precision or a request in words
 ├── ProtocolError             bytes on a worker or control socket are not what the protocol says
 ├── ModelLoadError            a worker group could not load its model
-├── WorkerError               a rank died, hung, or answered garbage; its group is being restarted
+├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
     ├── NotFoundError             404 (ModelNotFoundError)
@@ -17,7 +17,7 @@ BloomeryError
     ├── PayloadTooLargeError      413
     ├── HandlerRefusalError       424, or as the handler says: a function of a handler refused a management call
     ├── LoadFailedError           500: a model that was to be added cannot load
-    ├── ServiceUnavailableError   503 (CapacityError)
+    ├── ServiceUnavailableError   503 (CapacityError, DeadlineError)
     ├── InsufficientStorageError  507: there is no memory for another model
     └── StreamError               424 or 503, after the status line has left: ends the stream as its last record
 
@@ -61,6 +61,10 @@ class ModelLoadError(BloomeryError):
 
 class WorkerError(BloomeryError):
     """A rank died, hung, or answered garbage while it held a request."""
+
+
+class UnansweredError(WorkerError):
+    """A rank gave no sign of progress for as long as a request may take."""
 
 
 class RequestError(BloomeryError):
@@ -162,6 +166,10 @@ class CapacityError(ServiceUnavailableError):
     """The queue is full."""
 
     type_name = "WlmCapacityException"
+
+
+class DeadlineError(ServiceUnavailableError):
+    """The time for an answer has passed."""
 
 
 class StreamError(RequestError):

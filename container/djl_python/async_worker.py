@@ -28,7 +28,7 @@ from bloomery.protocol.frames import (
 from djl_python.connection import PeerClosedError
 from djl_python.failures import EXITS, failure_output, report_failure
 from djl_python.inputs import Input
-from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body
+from djl_python.invocation import CANCELLED, begin_initialising, checked, prepare, seed, sends_body
 from djl_python.outputs import Output
 from djl_python.service_loader import ModelService
 
@@ -120,8 +120,7 @@ class AsyncWorker:
         inputs.properties.update(self._service.formatters)
         seed(inputs)
         if initialising:
-            rank.current.report("loading model")
-            Output.adopt_compat(inputs.get_property("compat"))
+            begin_initialising(inputs)
         result = function(inputs)
         if inspect.isawaitable(result):
             result = await result

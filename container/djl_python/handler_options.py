@@ -35,7 +35,7 @@ _INT8 = ("bitsandbytes", "bitsandbytes8", "dynamic_int8")
 class HandlerOptions:
     """The options that loading and answering need, under the names that ``serving.properties`` gives them."""
 
-    source: str  # option.s3url, else option.model_id, else the model directory itself
+    source: str  # option.model_id, else option.s3url, else the model directory itself
     revision: str | None
     dtype: str
     tensor_parallel: int
@@ -53,7 +53,7 @@ class HandlerOptions:
     def read(cls, properties: Mapping[str, Any]) -> HandlerOptions:
         """The options in ``properties``; a ConfigurationError names the one that is wrong."""
         options = texts(properties)
-        source = options.get("s3url") or options.get("model_id") or options.get("model_dir")
+        source = options.get("model_id") or options.get("s3url") or options.get("model_dir")
         if source is None:
             raise ConfigurationError("No model is named: set option.model_id to a directory, an s3:// URL or a hub id.")
         for name in _WITHOUT_EFFECT:

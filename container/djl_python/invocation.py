@@ -12,6 +12,7 @@ from bloomery.processes import rank
 from bloomery.protocol import private
 from bloomery.protocol.frames import Request
 from djl_python.inputs import Input
+from djl_python.model_source import localise
 from djl_python.outputs import Output
 
 CANCELLED = "the request was cancelled"
@@ -46,6 +47,13 @@ def seed(inputs: Input) -> None:
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(number % 2**63)
+
+
+def begin_initialising(inputs: Input) -> None:
+    """What comes before the handler's first call, which loads the model."""
+    Output.adopt_compat(inputs.get_property("compat"))
+    localise(inputs.properties)
+    rank.current.report("loading model")
 
 
 def checked(result: object) -> Output:

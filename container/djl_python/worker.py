@@ -12,7 +12,7 @@ from bloomery.protocol.frames import Chunk, Dialect, Request, encode_chunk, resp
 from djl_python.connection import Connection, PeerClosedError
 from djl_python.failures import EXITS, describe, failure_output, report_failure
 from djl_python.inputs import Input
-from djl_python.invocation import CANCELLED, checked, prepare, seed, sends_body
+from djl_python.invocation import CANCELLED, begin_initialising, checked, prepare, seed, sends_body
 from djl_python.outputs import Output, stream_chunks
 from djl_python.service_loader import ModelService
 
@@ -52,8 +52,7 @@ class Worker:
             inputs.properties.update(self._service.formatters)
             seed(inputs)
             if initialising:
-                rank.current.report("loading model")
-                Output.adopt_compat(inputs.get_property("compat"))
+                begin_initialising(inputs)
             answer = _Answer(checked(function(inputs)), self._sends_body)
         except EXITS:
             raise

@@ -23,6 +23,9 @@ from djl_python import Input, Output
 
 events = collections.defaultdict(asyncio.Event)
 
+class Panic(BaseException):
+    pass
+
 async def handle(inputs):
     if inputs.is_empty():
         return None
@@ -33,6 +36,8 @@ async def handle(inputs):
         events[text].set()
     elif command == "raise":
         raise ValueError(text)
+    elif command == "panic":
+        raise Panic(text)
     elif command == "exit":
         sys.exit(int(text))
     elif command == "nothing":
@@ -282,3 +287,12 @@ def test_bodies_of_any_size_come_back_whole(start: Start, size: int) -> None:
     body = os.urandom(size // 2).hex()
     send(worker, 1, f"say {body}")
     assert text_of(worker.read_head()) == body
+
+
+def test_what_is_no_exception_of_pythons_is_a_failure_as_well(start: Start) -> None:
+    worker = start()
+    send(worker, 1, "panic in Rust")
+    head = worker.read_head()
+    assert (number_of(head), head.code, json.loads(text_of(head))["error"]) == (1, 424, "in Rust")
+    send(worker, 2, "say still here")
+    assert text_of(worker.read_head()) == "still here"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from tests.support.certificates import make_certificate
 from tests.support.server import LABORATORY, Reply, Server, model_directory, serving
 
 ECHO = """
@@ -330,6 +334,7 @@ def test_models_from_elsewhere_are_fetched_by_a_child_when_enabled(tmp_path: Pat
         assert "https://127.0.0.1:1/model.tar.gz cannot be fetched" in reply.json()["message"]
         assert names(server) == ["laboratory"]
         assert "deadbeef" not in server.log() + json.dumps(reply.json())
+        assert not [name for name in server.leftovers if name.startswith("bloomery-model-")]
 
 
 def test_a_server_whose_models_have_all_gone_is_still_there(tmp_path: Path) -> None:
@@ -348,3 +353,37 @@ def test_an_archive_is_unpacked_for_as_long_as_its_model_lives(server: Server, e
     assert len(unpacked) == 1
     assert remove(server, "packed").status == 200
     assert not unpacked[0].exists()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """An https server with the files of ``tmp_path/site``: its address, and the certificate to trust."""
+    certificate, key = make_certificate(tmp_path)
+    (tmp_path / "site").mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        served.socket = context.wrap_socket(served.socket, server_side=True)
+        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"https://127.0.0.1:{served.server_port}", certificate
+        served.shutdown()
+        thread.join()
+
+
+def test_an_archive_from_elsewhere_is_served_when_enabled(site: tuple[str, Path], echo: Path, tmp_path: Path) -> None:
+    address, certificate = site
+    shutil.make_archive(str(tmp_path / "site" / "remote"), "gztar", echo)
+    environment = {"SERVING_ALLOW_MODEL_URLS": "true", "SSL_CERT_FILE": str(certificate)}
+    with serving(LABORATORY, env=environment) as server:
+        reply = add(server, f"{address}/remote.tar.gz?X-Amz-Signature=deadbeef")
+        assert reply.status == 200, reply.body
+        assert server.request("POST", "/predictions/remote").status == 200
+        assert describe(server, "remote")["modelUrl"] == f"{address}/remote.tar.gz"
+        reply = add(server, f"{address}/remote.tar.gz", model_name="later", synchronous="false")
+        assert (reply.status, reply.json()["status"]) == (202, 'Model "later" registration scheduled.')
+        eventually(server, "/models/later", 200)
+        assert "deadbeef" not in server.log()
+        assert server.stop() == 0
+        assert server.leftovers == []

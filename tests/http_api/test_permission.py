@@ -66,7 +66,7 @@ def test_from_another_machine_models_are_described_and_answer(everywhere: Server
         assert ask(own_address(), everywhere.port, method, path).status == 200
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "X-Real-IP", "Via"])
 def test_through_a_proxy_on_this_machine_a_changing_call_is_refused(everywhere: Server, header: str) -> None:
     for method, path in CHANGING:
         assert header in refused(everywhere.request(method, path, headers={header: "192.0.2.1"}))

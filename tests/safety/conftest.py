@@ -9,7 +9,8 @@ from tests.support.server import LABORATORY, REPOSITORY, Server, serving
 @pytest.fixture(scope="session")
 def laboratory() -> Iterator[Server]:
     """One server with the handler that does what it is told, for all tests here; they leave it idle and unharmed."""
-    with serving(LABORATORY) as running:
+    # Management has an address of its own, or requests that are tried here might remove the model.
+    with serving(LABORATORY, env={"SERVING_MANAGEMENT_ADDRESS": "http://127.0.0.1:0"}) as running:
         yield running
 
 

@@ -61,6 +61,17 @@ def loading(tmp_path: Path, traces: Traces) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def in_an_upload(tmp_path: Path, traces: Traces) -> Iterator[Server]:
+    with (
+        serving(LABORATORY, env=traces.env | {"SERVING_SHUTDOWN_GRACE": "0.5"}) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as client,
+    ):
+        client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nthe beginning")
+        assert server.ping().status == 200  # by then the head has been read
+        yield server
+
+
+@contextlib.contextmanager
 def in_a_request(tmp_path: Path, traces: Traces) -> Iterator[Server]:
     order = {"do": "wait", "started": str(tmp_path / "started"), "release": str(tmp_path / "never")}
     with serving(LABORATORY, env=traces.env | {"SERVING_SHUTDOWN_GRACE": "0.5"}) as server, asking(server, order):
@@ -89,7 +100,7 @@ def in_a_generation_of_two_ranks(tmp_path: Path, traces: Traces) -> Iterator[Ser
         yield server
 
 
-SITUATIONS = [idle, loading, in_a_request, in_a_stream, in_a_generation_of_two_ranks]
+SITUATIONS = [idle, loading, in_an_upload, in_a_request, in_a_stream, in_a_generation_of_two_ranks]
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

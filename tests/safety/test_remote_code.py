@@ -77,8 +77,8 @@ def options(path: tuple[str, ...], *more: str) -> list[str]:
 @pytest.mark.parametrize(
     ("path", "make"),
     [
-        (OWN_HANDLER, hostile_model),
         (TWO_RANKS, hostile_tokenizer),
+        pytest.param(OWN_HANDLER, hostile_model, marks=FULL),
         pytest.param(HUGGINGFACE, hostile_model, marks=FULL),
         pytest.param(HUGGINGFACE, hostile_tokenizer, marks=FULL),
         pytest.param(ONE_RANK, hostile_model, marks=FULL),

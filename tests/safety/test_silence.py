@@ -127,6 +127,7 @@ def test_prompts_continuations_and_refused_questions_of_text_generation(demonstr
     assert word not in demonstration.log(), [line for line in demonstration.log().splitlines() if word in line]
 
 
+@pytest.mark.full
 def test_prompts_and_continuations_of_deepspeed() -> None:
     model = REPOSITORY / "models" / "shakespeare-bloom"
     with serving(model, "-o", "engine=DeepSpeed", "-o", "option.tensor_parallel_degree=1") as server:

@@ -222,3 +222,47 @@ async def test_a_handler_without_the_functions_is_said_to_have_none(start: Start
 async def test_a_model_that_never_had_one_may_mean_something_else_by_adapter(start: Start) -> None:
     model = await start()
     model.adapters.check("of the power supply")
+
+
+class TestOtherDispatches:
+    ROLLING = (
+        ADAPTING.split("def handle")[0]
+        + """
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    output = Output()
+    for number, item in enumerate(inputs.get_batches()):
+        piece = {"data": json.dumps({"adapters": ADAPTERS}), "last": Path("go").exists(), "step_token_num": 1}
+        output.add(Output.binary_encode(piece), batch_index=number)
+    return output
+"""
+    )
+    ASYNCHRONOUS = ADAPTING.replace("def handle", "async def handle")
+
+    async def test_between_the_steps_of_a_rolling_batch(self, start: Start, tmp_path: Path) -> None:
+        model = await start(self.ROLLING, rolling_batch=True)
+
+        async def ask() -> list[bytes]:
+            async with model.submit(Request({}, [("data", b"{}")])) as answer:
+                assert answer.stream is not None
+                return [piece async for piece in answer.stream]
+
+        running = asyncio.create_task(ask())
+        await until(lambda: model.groups[0].busy)
+        await model.adapters.register(Adapter("a", "/weights"))
+        assert not running.done()
+        with pytest.raises(HandlerRefusalError, match="no such weights"):
+            await model.adapters.register(Adapter("b", "bad"))
+        (tmp_path / "m" / "go").touch()
+        pieces = await running
+
+        assert json.loads(pieces[0]) == {"adapters": {}}
+        assert list(json.loads(pieces[-1])["adapters"]) == ["a"]
+
+    async def test_of_an_asynchronous_handler(self, start: Start) -> None:
+        model = await start(self.ASYNCHRONOUS, async_mode=True)
+        await model.adapters.register(Adapter("a", "/weights"))
+        assert list((await seen(model))["adapters"]) == ["a"]  # type: ignore[call-overload]
+        with pytest.raises(HandlerRefusalError, match="no such weights"):
+            await model.adapters.register(Adapter("b", "bad"))

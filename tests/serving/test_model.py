@@ -376,3 +376,12 @@ async def test_stop_during_a_load_ends_it(start_model):
     assert not any(alive(pid) for pid in ranks)
     with pytest.raises(ModelLoadError, match="stopped before it was loaded"):
         await model.loaded()
+
+
+@pytest.mark.parametrize("turns", range(16))
+async def test_a_model_that_is_stopped_at_any_moment_of_its_start_stops(start_model, turns):
+    model = await start_model(wait=False)
+    for _ in range(turns):  # of the event loop
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await model.stop(grace=0)

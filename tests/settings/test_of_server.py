@@ -105,7 +105,6 @@ class TestCertificates:
         ("SERVING_SHUTDOWN_GRACE", "3", "shutdown_grace", 3.0),
         ("SERVING_ALLOW_MODEL_URLS", "true", "allow_model_urls", True),
         ("SAGEMAKER_MULTI_MODEL", "true", "multi_model", True),
-        ("SERVING_MODEL_URL_PATTERN", "s3://mine/.*", "model_url_pattern", "s3://mine/.*"),
         ("SERVING_ALLOW_MULTI_STATUS", "true", "allow_multi_status", True),
         ("SERVING_BAD_REQUEST_HTTP_CODE", "422", "bad_request_http_code", 422),
         ("SERVING_WLM_ERROR_HTTP_CODE", "500", "wlm_error_http_code", 500),
@@ -130,7 +129,6 @@ def test_each_variable_arrives_with_its_type(world: World, variable: str, text: 
     [
         ("timeout_http_code=200", "status from 400 to 599"),
         ("request_id_header_key=a b", "name of an HTTP header"),
-        ("model_url_pattern=(", "regular expression"),
         ("allow_model_urls=perhaps", "true or false"),
     ],
 )

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 _METHODS = st.sampled_from(b"GET POST PUT DELETE PATCH HEAD OPTIONS TRACE CONNECT".split())
 _PATHS = st.sampled_from(
+    b"/v1/chat/completions /v1/completions /v1/models /v1/models/x /metrics /server/metrics /openapi.json /adapters "
+    b"/workflows /workflows/laboratory /models/laboratory/adapters /models/laboratory/adapters/a /server/logging /v2 "
+    b"/v2/models/laboratory /v2/models/laboratory/infer /v2/health/ready /models/laboratory/1 "
     b"/invocations /invocations/a/b /invocations#x /predictions/laboratory /predictions/laboratory/1 /predictions/%00 "
     b"/predictions/%ff%fe /predictions/a%2fb /models /models/laboratory /models/laboratory/invoke /models/%2e%2e / // "
     b"* /ping http://other/ping /../../etc/passwd".split()

@@ -122,6 +122,12 @@ def handle(inputs):
     if do == "garbage later" and mine:
         sockets = [each._socket for each in gc.get_objects() if type(each) is Connection]
         threading.Timer(0.2, sockets[0].sendall, [b"\\xff" * 64]).start()
+    if do == "say more" and mine:  # bytes that follow the answer at once
+        sending = Connection.send
+        def send(self, buffers):
+            Connection.send = sending
+            sending(self, [*buffers, b"\\0\\1"])
+        Connection.send = send
     if do == "garble" and mine:
         control.encode = lambda message: b"what?\\n"
         time.sleep(600)

@@ -167,6 +167,7 @@ def test_a_package_that_does_not_exist_fails_the_load_with_pips_words_and_the_li
         report = server.err.read_text()
         assert "No matching distribution found for nosuchlib==7.1" in report
         assert "requirements.txt says: nosuchlib==7.1  # why" in report
+        assert "no index was asked, because HF_HUB_OFFLINE is set" in report
         assert "option.requirements_failure=continue" in report
         assert "geheim" not in server.log()
         assert installations_of(server) == []
@@ -246,3 +247,14 @@ def test_what_a_line_asks_for_is_told_from_comments(tmp_path: Path) -> None:
     file.write_text("# a\n\n  b==1  \n-r c.txt\n")
     assert requirements.wanted(file) == ["b==1", "-r c.txt"]
     assert requirements.wanted(tmp_path / "none.txt") == []
+
+
+@pytest.mark.parametrize("name", requirements.OFFLINE_VARIABLES)
+def test_offline_means_that_no_index_is_asked(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in requirements.OFFLINE_VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    assert requirements._sources(tmp_path) == []
+    monkeypatch.setenv(name, "True")
+    (tmp_path / "requirements").mkdir()
+    links = ["--find-links", str(tmp_path / "requirements")]
+    assert requirements._sources(tmp_path) == [*links, "--no-index", "--no-build-isolation"]

@@ -270,6 +270,17 @@ async def test_bytes_that_belong_to_no_request_end_the_group(start_model):
     assert await echo(model) == "hello"
 
 
+async def test_bytes_that_follow_an_answer_at_once_fail_it_and_spoil_no_other(start_model):
+    model = await start_model(2)
+
+    async with asyncio.TaskGroup() as tasks:
+        spoilt = tasks.create_task(failure(model, "say more", rank=1))
+        others = [tasks.create_task(echo(model)) for _ in range(3)]
+
+    assert "rank 1 answered garbage: 2 bytes after the end of an answer" in spoilt.result()
+    assert [other.result() for other in others] == ["hello"] * 3
+
+
 async def test_an_answer_between_two_crashes_starts_the_count_again(start_model):
     model = await start_model(retry_threshold=1)
 

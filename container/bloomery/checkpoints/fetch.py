@@ -33,14 +33,15 @@ def fetch(
     directory: str | Path | None = None,
     revision: str | None = None,
     allow_patterns: Sequence[str] | None = None,
+    any_layout: bool = False,
 ) -> Path:
     """The local directory that holds the checkpoint of ``uri``.
 
     A local path or ``file://`` URL is returned as it is. ``s3://bucket/prefix`` and hub ids (``org/name``) are fetched
     into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of their own whose name
     ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors"); without it
-    all are taken except weights that are there in a second format. Raises CheckpointError, and ConfigurationError for
-    files that SageMaker's security controls forbid.
+    all are taken except weights that are there in a second format. Unless ``any_layout``, config.json must be among
+    them. Raises CheckpointError, and ConfigurationError for files that SageMaker's security controls forbid.
     """
     text = str(uri)
     local = _local_path(text)
@@ -57,7 +58,7 @@ def fetch(
             s3.fetch(text, target, allow_patterns)
         else:
             hub.fetch(text, target, revision, allow_patterns)
-    return _searched(target) if allow_patterns else _checked(target, text)
+    return _searched(target) if allow_patterns or any_layout else _checked(target, text)
 
 
 def _local_path(uri: str) -> Path | None:

@@ -60,6 +60,23 @@ def fetch(uri: str, target: Path, allow_patterns: Sequence[str] | None = None) -
         ) from error
 
 
+def fetch_object(uri: str, target: Path) -> None:
+    """Make the file ``target`` hold the one object that ``uri`` names. Raises CheckpointError."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    try:
+        client = _client()
+        check_room(uri, target.parent, client.head_object(Bucket=bucket, Key=key)["ContentLength"])
+        client.download_file(bucket, key, str(target))
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+            raise CheckpointError(f"{uri}: there is no such object; check the bucket and the name") from error
+        raise _explained(error, uri) from error
+    except OSError as error:
+        raise CheckpointError(f"{uri} could not be written to {target} ({error.strerror or error})") from error
+
+
 def _client() -> Any:
     import boto3
     from botocore.config import Config

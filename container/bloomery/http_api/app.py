@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from bloomery.errors import MethodNotAllowedError, NotFoundError, PayloadTooLargeError, RequestError
 from bloomery.http_api import (
@@ -27,7 +28,8 @@ from bloomery.http_api import (
 from bloomery.http_api.management import Management
 from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Door, Permission
-from bloomery.http_api.request import identify, model_name, read, refuse_too_large
+from bloomery.http_api.request import accept_by_default, identify, model_name, read, refuse_too_large, unreadable
+from bloomery.http_api.statuses import Statuses
 from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
 from bloomery.serving.registrar import Registrar
@@ -43,16 +45,16 @@ _NO_SUCH_PATH = "Requested resource is not found, please refer to API document."
 
 def build(registry: Registry, settings: ServerSettings, registrar: Registrar, door: Door) -> web.Application:
     """The application that serves the models of ``registry`` at one of the server's addresses."""
-    app = web.Application(middlewares=[_around], client_max_size=settings.max_request_size)
-    app.on_response_prepare.append(_finish_headers)
+    app = web.Application(middlewares=[_around(settings)], client_max_size=settings.max_request_size)
+    app.on_response_prepare.append(_finish_headers(settings.request_id_header_key))
     cors.add(app, settings)
     permission = Permission(settings, door)
-    expect = _expectation(settings.max_request_size)
+    expect = _expectation(settings.max_request_size, Statuses(settings))
 
     def add(method: str, path: str, handler: Handler) -> None:
         app.router.add_route(method, path, handler, expect_handler=expect)
 
-    add("*", "/ping", health.ping(registry))
+    add("*", "/ping", health.ping(registry, settings.allow_multi_status))
     if door is not Door.MANAGEMENT:
         inference = _Inference(registry, settings)
         app.on_shutdown.append(inference.polling.close)
@@ -81,11 +83,14 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
 class _Inference:
     def __init__(self, registry: Registry, settings: ServerSettings) -> None:
         self._registry, self._settings = registry, settings
+        self._statuses = Statuses(settings)
         self.polling = polling.Polling(settings)
 
     async def invoke(self, http: web.Request) -> web.StreamResponse:
         """The model that the request names, or the only one."""
         question = await self.read(http)
+        if self._settings.default_accept is not None:
+            accept_by_default(question.properties, self._settings.default_accept)
         if polling.mentioned(http) and (kept := self.polling.poll(question.properties)) is not None:
             return kept
         name = model_name(http, question.content, question.properties)
@@ -106,6 +111,15 @@ class _Inference:
         self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it
     ) -> web.StreamResponse:
         """Have ``model`` answer, ``change`` the answer, and send it."""
+        try:
+            return await self._submit(http, model, question, change)
+        except RequestError as error:
+            self._statuses.apply(error)  # here too, because the OpenAI door answers errors by itself
+            raise
+
+    async def _submit(
+        self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer]
+    ) -> web.StreamResponse:
         model.adapters.check(http.query.get("adapter"))
         if polling.mentioned(http) and (kept := self.polling.answer(model, question, change)) is not None:
             return kept
@@ -116,70 +130,84 @@ class _Inference:
                 return await response.send(http, answer, model.settings.stream_idle_timeout)
 
 
-@web.middleware
-async def _around(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _around(settings: ServerSettings) -> Middleware:
     """Request id, errors as documents, one log line."""
-    identifier = request[REQUEST_ID] = identify(request)
-    started = time.monotonic()
-    status: int | str = "gone"
-    size = 0
-    try:
-        answer = await _answered(request, handler)
-        status, size = answer.status, response.size(answer)
-        return answer
-    except ConnectionError:
-        raise asyncio.CancelledError from None
-    finally:
-        access.log(request.remote, request.method, request.path, status, size, time.monotonic() - started, identifier)
+    statuses, header = Statuses(settings), settings.request_id_header_key
+
+    @web.middleware
+    async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+        identifier = request[REQUEST_ID] = identify(request, header)
+        started = time.monotonic()
+        status: int | str = "gone"
+        size = 0
+        try:
+            answer = await _answered(request, handler, statuses)
+            status, size = answer.status, response.size(answer)
+            return answer
+        except ConnectionError:
+            raise asyncio.CancelledError from None
+        finally:
+            access.log(
+                request.remote, request.method, request.path, status, size, time.monotonic() - started, identifier
+            )
+
+    return around
 
 
-async def _answered(http: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answered(http: web.Request, handler: Handler, statuses: Statuses) -> web.StreamResponse:
     try:
         return await handler(http)
     except RequestError as error:
-        return _refusal(http, error)
+        return _refusal(http, error, statuses)
     except web.HTTPNotFound:
-        return _refusal(http, NotFoundError(_NO_SUCH_PATH))
+        return _refusal(http, NotFoundError(_NO_SUCH_PATH), statuses)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
-        refusal = _refusal(http, MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"))
+        refusal = _refusal(http, MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"), statuses)
         refusal.headers[hdrs.ALLOW] = allowed
         return refusal
+    except web.RequestPayloadError as error:
+        return _refusal(http, unreadable(error), statuses)
     except web.HTTPException as error:
         wrapped = RequestError(error.text or error.reason)
         wrapped.status, wrapped.type_name = error.status, type(error).__name__
-        return _refusal(http, wrapped)
+        return _refusal(http, wrapped, statuses)
     except Exception as error:
         if isinstance(error, ConnectionError) and (http.transport is None or http.transport.is_closing()):
             raise  # the client left while we wrote
         logger.exception("a request failed inside the server")
-        return _refusal(http, RequestError(f"the server failed to answer: {type(error).__name__}: {error}"))
+        return _refusal(http, RequestError(f"the server failed to answer: {type(error).__name__}: {error}"), statuses)
 
 
-def _refusal(http: web.Request, error: RequestError) -> web.Response:
+def _refusal(http: web.Request, error: RequestError, statuses: Statuses) -> web.Response:
     """The error document that clients of this path read: OpenAI's below /v1/, DJLServing's elsewhere."""
+    statuses.apply(error)
     return openai.of_error(error) if http.path.startswith("/v1/") else response.of_error(error)
 
 
-async def _finish_headers(http: web.Request, answer: web.StreamResponse) -> None:
-    """The last touch before any response leaves."""
-    answer.headers["x-request-id"] = http.get(REQUEST_ID) or identify(http)
-    answer.headers[hdrs.SERVER] = "bloomery"
-    answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache, no-store, must-revalidate, private")
-    answer.headers.setdefault(hdrs.PRAGMA, "no-cache")
-    answer.headers.setdefault(hdrs.EXPIRES, "Thu, 01 Jan 1970 00:00:00 UTC")
-    if answer.get(response.NO_CONTENT_TYPE):
-        # The handler set none, so there is none, as in DJLServing; aiohttp would say application/octet-stream.
-        answer.headers.popall(hdrs.CONTENT_TYPE, None)
+def _finish_headers(request_id: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """The last touch before any response leaves; ``request_id`` is the header for it."""
+
+    async def finish(http: web.Request, answer: web.StreamResponse) -> None:
+        answer.headers[request_id] = http.get(REQUEST_ID) or identify(http, request_id)
+        answer.headers[hdrs.SERVER] = "bloomery"
+        answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache, no-store, must-revalidate, private")
+        answer.headers.setdefault(hdrs.PRAGMA, "no-cache")
+        answer.headers.setdefault(hdrs.EXPIRES, "Thu, 01 Jan 1970 00:00:00 UTC")
+        if answer.get(response.NO_CONTENT_TYPE):
+            # The handler set none, so there is none, as in DJLServing; aiohttp would say application/octet-stream.
+            answer.headers.popall(hdrs.CONTENT_TYPE, None)
+
+    return finish
 
 
-def _expectation(limit: int) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+def _expectation(limit: int, statuses: Statuses) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
     async def expect(http: web.Request) -> web.StreamResponse | None:
         """``Expect: 100-continue`` (curl sends it with large bodies): refuse before the client sends any of it."""
         try:
             refuse_too_large(http.content_length, limit)
         except PayloadTooLargeError as error:
-            return _refusal(http, error)
+            return _refusal(http, error, statuses)
         if http.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and http.transport is not None:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None

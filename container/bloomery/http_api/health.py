@@ -12,13 +12,15 @@ from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
 
 
-def ping(registry: Registry) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """200 while every required model can answer; else 503 with the state of each."""
+def ping(registry: Registry, allow_multi_status: bool = False) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """200 while every required model can answer; else 503 with the state of each, or 207 where that is allowed and
+    some can."""
 
     async def handle(_: web.Request) -> web.Response:
         states = {model.name: state_of(model) for model in registry.models()}
         healthy = registry.healthy()
-        answer = response.document(states, 200 if healthy else 503)
+        some = allow_multi_status and any(model.status().state == "ready" for model in registry.models())
+        answer = response.document(states, 200 if healthy else 207 if some else 503)
         if not healthy:
             answer.headers["Retry-After"] = "2"
         return answer

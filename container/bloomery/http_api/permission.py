@@ -19,7 +19,7 @@ from bloomery.settings.server import ServerSettings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # What proxies add. Behind one, everybody's requests come from its own address.
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 
 
 class Door(Enum):

@@ -114,19 +114,22 @@ def is_local(wanted: Registration) -> bool:
 async def resolve(wanted: Registration, server: ServerSettings) -> Addition:
     """The model to be added. What is not on this machine is fetched, if that is allowed."""
     if is_local(wanted):
-        source = str(path_of(wanted.url).absolute())
-    elif model_urls.is_remote(wanted.url):
-        if not server.allow_model_urls:
-            raise ForbiddenError(
-                f"{wanted.shown} is not on this machine; the server loads from elsewhere only with "
-                "allow_model_urls=true (SERVING_ALLOW_MODEL_URLS)"
-            )
-        source = await model_urls.fetch(wanted.url)
-    else:
+        return await _found(wanted, path_of(wanted.url).absolute(), server)
+    if not model_urls.is_remote(wanted.url):
         raise ModelNotFoundError(f"Invalid model url: {wanted.shown}")
+    if not server.allow_model_urls:
+        raise ForbiddenError(
+            f"{wanted.shown} is not on this machine; the server loads from elsewhere only with "
+            "allow_model_urls=true (SERVING_ALLOW_MODEL_URLS)"
+        )
+    async with model_urls.fetched(wanted.url) as source:
+        return await _found(wanted, source, server)
+
+
+async def _found(wanted: Registration, source: Path, server: ServerSettings) -> Addition:
     if server.multi_model:
-        await asyncio.to_thread(_refuse_without_memory, Path(source))
-    return await asyncio.to_thread(_addition, wanted, source, server.config_file)
+        await asyncio.to_thread(_refuse_without_memory, source)
+    return await asyncio.to_thread(_addition, wanted, str(source), server.config_file)
 
 
 def _addition(wanted: Registration, source: str, config_file: str | None) -> Addition:

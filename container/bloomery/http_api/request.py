@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import random
+import itertools
+import uuid
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
@@ -13,7 +14,8 @@ from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
 from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request
 
-_random = random.Random()  # seeded by the operating system once; uuid4() asks it for every request
+# A UUID's form, this process's own random part and a number: uuid4() asks the operating system for every request.
+_PREFIX, _numbers = str(uuid.uuid4())[:24], itertools.count(1)
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # Properties by which server and worker understand each other: a client that sends such a header would be believed.
 _RESERVED = frozenset(
@@ -32,13 +34,12 @@ _RESERVED = frozenset(
 _DECODED = frozenset(("gzip", "deflate", "br", "zstd"))
 
 
-def identify(request: web.Request) -> str:
-    """The client's x-request-id when it is short and printable, else a new one."""
-    stated = request.headers.get("x-request-id", "")
+def identify(request: web.Request, header: str) -> str:
+    """The client's request id, by this header, when it is short and printable, else a new one."""
+    stated = request.headers.get(header, "")
     if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable():
         return stated
-    digits = f"{_random.getrandbits(128):032x}"  # written as a UUID of version 4
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    return f"{_PREFIX}{next(_numbers):012x}"
 
 
 async def read(request: web.Request, identifier: str, limit: int) -> Request:
@@ -46,13 +47,22 @@ async def read(request: web.Request, identifier: str, limit: int) -> Request:
     refuse_too_large(request.content_length, limit)
     properties = _properties(request)
     properties["requestId"] = identifier
-    try:
-        content = await _body(request, limit)
-    except web.RequestPayloadError as error:  # aiohttp could not unpack it, or take its chunks apart
-        cause = str(error).partition("message:")[2].strip() or str(error)
-        raise BadRequestError(f"the body cannot be read: {cause}") from error
+    content = await _body(request, limit)
     content += [(key, value.encode("utf-8", "replace")) for key, value in request.query.items()]
     return Request(properties, content)
+
+
+def accept_by_default(properties: dict[str, str], accept: str) -> None:
+    """Give a request that would take anything the media type that the server's settings prefer."""
+    names = [name for name in properties if name.lower() == "accept"]
+    if all(properties[name].strip() in ("", "*/*") for name in names):
+        properties[names[0] if names else "Accept"] = accept
+
+
+def unreadable(error: web.RequestPayloadError) -> BadRequestError:
+    """What a client hears whose body aiohttp could not unpack, or take the chunks of apart."""
+    cause = str(error).partition("message:")[2].strip() or str(error)
+    return BadRequestError(f"the body cannot be read: {cause}")
 
 
 def refuse_too_large(size: int | None, limit: int) -> None:

@@ -41,6 +41,10 @@ class Dialect(Enum):
     INT16 = struct.Struct(">h")
     INT32 = struct.Struct(">i")
 
+    def __init__(self, prefix: struct.Struct) -> None:
+        # Attributes of the member itself: Enum's own ``value`` is a property, which costs more than the packing.
+        self.pack, self.unpack, self.size = prefix.pack, prefix.unpack, prefix.size
+
 
 @dataclass(frozen=True)
 class Request:
@@ -75,15 +79,14 @@ _CHUNK = struct.Struct(">bi")
 
 def encode_string(value: str | None, dialect: Dialect) -> bytes:
     """A length-prefixed UTF-8 string, or null."""
-    prefix = dialect.value
     if value is None:
-        return prefix.pack(-1)
+        return dialect.pack(-1)
     encoded = value.encode("utf-8", "surrogatepass")
-    if dialect is Dialect.INT16 and len(encoded) > MAX_ENTRIES:
+    if len(encoded) > MAX_ENTRIES and dialect is Dialect.INT16:
         raise ProtocolError(
             f"a string of {len(encoded)} bytes ({value[:40]!r}…) does not fit the 16-bit dialect's {MAX_ENTRIES}"
         )
-    return prefix.pack(len(encoded)) + encoded
+    return dialect.pack(len(encoded)) + encoded
 
 
 def _encode_count(count: int, what: str) -> bytes:
@@ -130,7 +133,7 @@ def encode_chunk(chunk: Chunk) -> bytes:
 
 
 def _decode_string(dialect: Dialect) -> Decoder[str | None]:
-    (length,) = dialect.value.unpack((yield dialect.value.size))
+    (length,) = dialect.unpack((yield dialect.size))
     if length == -1:
         return None
     if not 0 <= length <= MAX_PART_BYTES:

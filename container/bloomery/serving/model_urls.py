@@ -6,6 +6,9 @@ import logging
 import os
 import re
 import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import bloomery
@@ -15,7 +18,8 @@ from bloomery.processes.child import Child
 logger = logging.getLogger("bloomery.serving")
 _REMOTE = re.compile(r"(s3|https|hf)://\S+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_URL, _RESULT = "BLOOMERY_MODEL_URL", "fetched: "  # as bloomery.checkpoints.download has them
+# As bloomery.checkpoints.download has them.
+_URL, _DIRECTORY, _RESULT = "BLOOMERY_MODEL_URL", "BLOOMERY_MODEL_DIRECTORY", "fetched: "
 _GRACE = 2.0  # seconds a fetch that nobody wants any more gets to clean up
 
 
@@ -24,11 +28,20 @@ def is_remote(url: str) -> bool:
     return bool(_REMOTE.fullmatch(url) or _HUB_ID.fullmatch(url))
 
 
-async def fetch(url: str) -> str:
-    """The directory or archive on this machine that holds what ``url`` names now; BadRequestError if there is none."""
+@asynccontextmanager
+async def fetched(url: str) -> AsyncIterator[Path]:
+    """What ``url`` names now, on this machine: a directory, or an archive that is there as long as the context is.
+
+    BadRequestError says why there is none.
+    """
+    with tempfile.TemporaryDirectory(prefix="bloomery-model-", ignore_cleanup_errors=True) as directory:
+        yield await _fetch(url, directory)
+
+
+async def _fetch(url: str, directory: str) -> Path:
     command = [sys.executable, "-m", "bloomery.checkpoints.download"]
     # Not as an argument: everybody on the machine sees those, and a query may hold a signature.
-    env = {**os.environ, "PYTHONPATH": _python_path(), _URL: url}
+    env = {**os.environ, "PYTHONPATH": _python_path(), _URL: url, _DIRECTORY: directory}
     child = Child.start(command, env, None, lambda line: logger.info("fetching a model: %s", line))
     try:
         code = await child.exited
@@ -36,7 +49,7 @@ async def fetch(url: str) -> str:
         await child.end(_GRACE)
     last = child.last_lines(1)
     if code == 0 and last and last[0].startswith(_RESULT):
-        return last[0].removeprefix(_RESULT)
+        return Path(last[0].removeprefix(_RESULT))
     raise BadRequestError(f"Invalid model url: {last[0] if last else f'the fetch ended with exit code {code}'}")
 
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from bloomery.errors import CapacityError, RequestError, ServiceUnavailableError
+from bloomery.errors import CapacityError, DeadlineError, RequestError
 from bloomery.protocol.frames import Request
 from bloomery.serving import compatibility
 from bloomery.settings.model import ModelSettings
@@ -119,7 +119,7 @@ class Queue:
         patience = self._settings.predict_timeout
         for call in [each for each in self._waiting if now >= max(each.arrived_at, self._served_at) + patience]:
             self._waiting.remove(call)
-            call.refuse(ServiceUnavailableError(self._why()))
+            call.refuse(DeadlineError(self._why()))
         self._look_again()
 
     def _why(self) -> str:

@@ -133,12 +133,3 @@ def header(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", text.strip()):
         return text.strip()
     raise ValueError("the name of an HTTP header, such as x-request-id")
-
-
-def pattern(text: str) -> str:
-    """A regular expression."""
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"a regular expression ({error})") from None
-    return text

@@ -19,15 +19,9 @@ _BUILDING = "no effect: nothing is compiled for a shape before it is served"
 MODEL = (
     same("engine", "DeepSpeed, MPI and Python, in any case", "DeepSpeed|MPI|Python"),
     refused("engine", f"another engine: use {_HERE}"),
-    differs(
-        "option.model_id",
-        "the handler fetches it: a model.py calls bloomery.checkpoints.fetch(model_id), which "
-        "gives the directory; the built-in handlers and code/model.py do",
-        "s3://.*",
-        "`s3://bucket/prefix/`",
-    ),
+    same("option.model_id", "fetched before the handler is called, which finds a directory", "s3://.*", "`s3://…`"),
     same("option.model_id", "a hub id or a directory"),
-    differs("option.s3url", "the same as option.model_id; both in one source are refused"),
+    same("option.s3url", "the older name of option.model_id; both in one source are refused"),
     same(
         "option.entryPoint",
         "the built-in handlers",
@@ -45,8 +39,8 @@ MODEL = (
     same("option.rolling_batch", "requests are answered in static batches", "disable|false"),
     differs(
         "option.rolling_batch",
-        "with a handler of your own: DJLServing's rolling-batch protocol; with the built-in ones no effect: batch_size "
-        "joins requests",
+        "with a handler of your own: DJLServing's rolling-batch protocol; the built-in ones answer in static batches, "
+        "which batch_size joins, and in a rolling batch's shape (option.answer_format=object)",
         "auto|deepspeed|scheduler",
     ),
     refused(
@@ -92,7 +86,7 @@ MODEL = (
     differs(
         "option.quantize", "served as option.dtype=int8: weights in 8 bits", "bitsandbytes|bitsandbytes8|dynamic_int8"
     ),
-    same("option.quantize", "as the checkpoint is", "disable"),
+    same("option.quantize", "as the checkpoint is", "disable|none|false"),
     refused("option.quantize", f"remove it; {_QUANTISED}"),
     refused("option.quantization", f"remove it; {_QUANTISED}"),
     differs("option.load_in_8bit", "served as option.dtype=int8: weights in 8 bits", "true"),

@@ -27,7 +27,6 @@ class ServerSettings:
     max_archive_size: int = Limits.size  # of all files in it
     max_archive_entries: int = Limits.entries
     multi_model: bool = False  # SageMaker's multi-model mode: it adds and removes models over the inference address
-    model_url_pattern: str | None = None  # a model that is not loaded may be loaded by a request's model_url
     allow_multi_status: bool = False  # /ping answers 207 where some models are ready and some are not
     bad_request_http_code: int = 400
     wlm_error_http_code: int = 503  # a worker is lost, or the model is not ready

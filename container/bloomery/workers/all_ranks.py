@@ -51,7 +51,7 @@ class AllRanks:
 
     def begin(self, job: Job) -> None:
         """Send the frame to every rank; the answers come back through callbacks."""
-        encoded = frame(self._settings, job, self._random.getrandbits(31))
+        encoded = frame(self._settings, job, self._random.getrandbits(31) if len(self._connections) > 1 else None)
         self._exchange = _Exchange(job, self._connections, self._draining, self._forget)
         self._exchange.begin(encoded)
 
@@ -112,13 +112,15 @@ class _Exchange:
     def _take(self, connection: Connection, head: ResponseHead) -> None:
         """One rank's status line, with its body unless a stream follows."""
         self._job.touched_at = time.monotonic()
+        if head.content is not None and not connection.end_answer():
+            return
         self._heads[connection.rank] = head
         if len(self._heads) == self._ranks:
             self._decide()
         if head.content is None:
             self._draining.start(self._drain(connection))
         else:
-            self._rid(connection)
+            self._rid()
 
     def _decide(self) -> None:
         """All status lines are here: answer the caller."""
@@ -132,9 +134,8 @@ class _Exchange:
         self._job.reply(handler_failure(f"rank {failed}: {error_text(self._heads[failed])}", code))
         self._job.buffer.end()  # rank 0 may be streaming; nobody hears it
 
-    def _rid(self, connection: Connection) -> None:
-        """This rank has nothing more to say."""
-        connection.open_for_answers = False
+    def _rid(self) -> None:
+        """One more rank has nothing more to say."""
         self._unfinished -= 1
         if self._unfinished == 0:
             self.tell()
@@ -148,7 +149,8 @@ class _Exchange:
                 await self._pass_on(chunk.data)
         if chunk.data:
             self._stream_failures[connection.rank] = chunk.data.decode("utf-8", "replace")
-        self._rid(connection)
+        if connection.end_answer():
+            self._rid()
 
     async def _pass_on(self, data: bytes) -> None:
         if self._job.buffer.full and len(self._heads) < self._ranks:

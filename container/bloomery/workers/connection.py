@@ -68,6 +68,13 @@ class Connection(asyncio.Protocol):
         if self._size >= self._wanted and not self._advancing:
             self._advance()
 
+    def end_answer(self) -> bool:
+        """The answer is complete. False, and the rank is lost, when it has said more than that."""
+        self.open_for_answers = False
+        if self._size and self._error is None:
+            self._fail(WorkerError(f"rank {self.rank} answered garbage: {self._size} bytes after the end of an answer"))
+        return self._error is None
+
     async def read_head(self) -> frames.ResponseHead:
         """One answer, up to where its stream begins."""
         return await self._read(frames.decode_response())
@@ -133,6 +140,7 @@ class Connection(asyncio.Protocol):
                 try:
                     self._wanted = self._decoder.send(piece)
                 except StopIteration as stop:
+                    self._size = size - position  # whoever takes the value may ask whether there is more
                     take, self._decoder, self._take = self._take, None, _ignore  # or the last answer would stay here
                     take(stop.value)
         except ProtocolError as error:

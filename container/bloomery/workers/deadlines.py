@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bloomery.errors import WorkerError
+from bloomery.errors import DeadlineError, UnansweredError
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.job import Job
 from bloomery.workers.limits import Limits
@@ -37,10 +37,11 @@ class Deadlines:
         if not _is_late(job, timeout):  # answered meanwhile
             return
         if self._supervisor.progress_at <= job.started_at:
-            raise WorkerError(f"no answer and no sign of progress within predict_timeout={timeout:g} s")
+            raise UnansweredError(f"no answer and no sign of progress within predict_timeout={timeout:g} s")
         job.fail(
             f"model {self._settings.name!r} is still working on the answer after predict_timeout={timeout:g} s; "
-            "ask for less, stream, or raise option.predict_timeout"
+            "ask for less, stream, or raise option.predict_timeout",
+            DeadlineError,
         )
         job.give_up()
 
@@ -51,7 +52,7 @@ class Deadlines:
             return
         await self._supervisor.refresh()
         if time.monotonic() - max(job.touched_at, self._supervisor.progress_at) >= timeout:
-            raise WorkerError(f"no sign of progress for {name}={timeout:g} s")
+            raise UnansweredError(f"no sign of progress for {name}={timeout:g} s")
 
     async def _settle(self, job: Job, unwanted_at: float) -> None:
         # Repeated, because a rank that has not read the frame yet does not know the request and forgets the word.

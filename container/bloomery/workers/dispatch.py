@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from bloomery.protocol import private
@@ -29,13 +31,16 @@ class Dispatch(Protocol):
         """Called every moment while the job is with the ranks. WorkerError: the ranks are lost."""
 
 
-def frame(settings: ModelSettings, job: Job, seed: int, **properties: str) -> bytes:
-    """The job's request frame: the request itself, or several joined into one, with what the server adds."""
+def frame(
+    settings: ModelSettings, job: Job, seed: int | None, properties: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """The job's request frame: the request itself, or several joined into one, with what the server adds.
+
+    ``seed`` is one for all ranks, or their sampling diverges.
+    """
     requests = [call.request for call in job.calls]
     request = batch.joined(requests) if job.joined else requests[0]
-    added = {
-        "handler": job.calls[0].function or settings.handler,
-        private.REQUEST_ID: job.request_id,
-        private.SEED: str(seed),  # one for all ranks, or their sampling diverges
-    }
-    return encode_request(Request(request.properties | added | properties, request.content))
+    added = {"handler": job.calls[0].function or settings.handler, private.REQUEST_ID: job.request_id}
+    if seed is not None:
+        added[private.SEED] = str(seed)
+    return encode_request(Request(request.properties | added | dict(properties), request.content))

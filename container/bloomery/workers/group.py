@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-import random
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -102,7 +102,7 @@ class Group:
         self._failures = 0  # in a row, without one answer between them
         self._losses: deque[float] = deque(maxlen=settings.crash_loop_limit)  # when ranks were lost
         self.joined_at = -math.inf  # when it was last rid of a job that several requests shared
-        self._random = random.Random()  # request ids; seeded by the operating system
+        self._id_prefix, self._jobs_begun = secrets.token_hex(8), 0  # of the ids that ranks know requests by
         self._owner: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -148,7 +148,8 @@ class Group:
         """Hand requests to the ranks, joined into one job; needs capacity."""
         assert self._ranks is not None
         buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
-        job = Job(f"{self._random.getrandbits(128):032x}", calls, buffer)
+        self._jobs_begun += 1
+        job = Job(f"{self._id_prefix}{self._jobs_begun:016x}", calls, buffer)
         try:
             self._ranks.begin(job)
         except ProtocolError as error:
@@ -266,14 +267,14 @@ class Group:
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({install, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not install.done():
-                raise WorkerError(SHUTTING_DOWN)
-            return install.result()
         finally:
             self._phase = "starting"
             for task in (install, stopping):
                 task.cancel()
             await asyncio.gather(install, stopping, return_exceptions=True)
+        if self._stopping.is_set():  # asked last: who stops a group without ranks has nobody to give up
+            raise WorkerError(SHUTTING_DOWN)
+        return install.result()
 
     async def _end(self, ranks: RankSet) -> None:
         ranks.give_up(WorkerError("the group ends"))

@@ -58,11 +58,11 @@ class Job:
         stream = self.buffer if self._streams else None
         self.calls[0].reply(Answer(head.code, head.message, head.properties, head.content or [], stream))
 
-    def fail(self, message: str) -> None:
-        """The server cannot answer: 503, or the end of the stream if the status line has left."""
+    def fail(self, message: str, kind: type[ServiceUnavailableError] = ServiceUnavailableError) -> None:
+        """The server cannot answer: ``kind``, or the end of the stream if the status line has left."""
         self.buffer.fail(StreamError(message, status=503))
         for call in self.calls:
-            call.refuse(ServiceUnavailableError(message))
+            call.refuse(kind(message))
         self.answered = True
 
     def break_off(self, message: str) -> None:

@@ -8,7 +8,6 @@ and perhaps ``code`` and ``error``. The other ranks take their orders from rank 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,7 +40,6 @@ class Leader:
         self._connection = connections[0]
         self._connection.open_for_answers = True
         self._settings = settings
-        self._random = random.Random()
         self._in_flight: dict[str, Job] = {}
         self.capacity = limits.leader_capacity
 
@@ -60,7 +58,7 @@ class Leader:
 
     def begin(self, job: Job) -> None:
         """Send the frame; ``run`` takes the answer."""
-        encoded = frame(self._settings, job, self._random.getrandbits(31), **{TRACKING_ID: job.request_id})
+        encoded = frame(self._settings, job, None, {TRACKING_ID: job.request_id})  # rank 0 draws for its peers
         self._in_flight[job.request_id] = job
         self._connection.send(encoded)
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from bloomery.errors import WorkerError
+from bloomery.errors import DeadlineError, ServiceUnavailableError, UnansweredError, WorkerError
 from bloomery.processes.ports import ReservedPort
 from bloomery.protocol.frames import Request, encode_request
 from bloomery.settings.model import DispatchKind, ModelSettings
@@ -104,8 +104,8 @@ class RankSet:
         )
         make = _DISPATCHES[self._settings.dispatch]
         for connection in self._connections:
-            connection.open_for_answers = False
             connection.on_lost = self._lose
+            connection.end_answer()
         self._dispatch = make(self._connections, self._settings, self._limits, self.supervisor, self._lose)
         self._tasks.start(self._dispatch.run())
         self._tasks.start(self._watch(self._dispatch))
@@ -180,7 +180,8 @@ class RankSet:
             return
         self.broken.set_result(error)
         for job in list(self.jobs):
-            job.fail(f"model {self._settings.name!r} lost its workers: {headline(error)}")
+            kind = DeadlineError if isinstance(error, UnansweredError) else ServiceUnavailableError
+            job.fail(f"model {self._settings.name!r} lost its workers: {headline(error)}", kind)
             job.over()
 
     def _lose(self, error: Exception) -> None:

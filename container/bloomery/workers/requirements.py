@@ -219,17 +219,24 @@ async def _run_pip(scratch: Path, file: Path, interpreter: _Interpreter, label: 
     except RequirementsError as error:
         lines = [line for line in wanted(file) if _mentions(str(error), line)]
         where = "".join(f"\n{FILE} says: {_CREDENTIALS.sub('***', line)}" for line in lines[:3])
-        raise RequirementsError(f"{file} cannot be installed: {error}{where}") from None
+        index = f"\nno index was asked, because {_offline()} is set" if _offline() else ""
+        raise RequirementsError(f"{file} cannot be installed: {error}{where}{index}") from None
     return next(scratch.glob("lib*/python*/site-packages"))
 
 
 def _sources(model_dir: Path) -> list[str]:
     """Where packages come from, beside pip's own configuration."""
     sources = ["--find-links", str(model_dir / WHEELS)] if (model_dir / WHEELS).is_dir() else []
-    if any(os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on") for name in OFFLINE_VARIABLES):
+    if _offline():
         # An isolated build would fetch its tools; offline, the environment's have to do.
         sources += ["--no-index", "--no-build-isolation"]
     return sources
+
+
+def _offline() -> str:
+    """The variable that forbids the network, if one does."""
+    values = ((name, os.environ.get(name, "").strip().lower()) for name in OFFLINE_VARIABLES)
+    return next((name for name, value in values if value in ("1", "true", "yes", "on")), "")
 
 
 def _mentions(text: str, line: str) -> bool:

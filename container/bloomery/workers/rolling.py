@@ -124,7 +124,7 @@ class Rolling:
         for connection, head in zip(self._connections, heads, strict=True):
             while head.content is None and not (await connection.read_chunk()).last:
                 pass  # a stream has no place here, and the malformed step is refused once it is over
-            connection.open_for_answers = False
+            connection.end_answer()
         return heads
 
     def _take(self, job: Job, piece: Piece, head: ResponseHead) -> None:
