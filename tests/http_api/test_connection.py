@@ -40,6 +40,19 @@ def test_a_body_that_goes_wrong_after_its_head_was_read_is_a_400(server: Server,
         assert connection.closed()
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 2\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_multipart_body_that_cannot_be_unpacked_is_a_400_too(server: Server, framing: bytes) -> None:
+    with exchange(server.port) as connection:
+        connection.send(HEAD + framing + b"Content-Type: multipart/form-data; boundary=x\r\n")
+        connection.send(b"Content-Encoding: deflate\r\n\r\n")
+        server.ping()  # by then somebody waits for the first line of the body
+        connection.send(b"\xf2\xad" if b"Length" in framing else b"2\r\n\xf2\xad\r\n0\r\n\r\n")
+        reply = connection.reply()
+        assert reply is not None
+        assert reply.status == 400
+        assert json.loads(reply.body)["message"].startswith("the body cannot be read: ")
+
+
 def test_garbage_behind_a_request_does_not_spoil_its_answer(server: Server) -> None:
     with exchange(server.port) as connection:
         connection.send(HEAD + b"Content-Length: 2\r\n\r\nhi")

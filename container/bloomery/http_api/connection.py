@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -33,7 +34,11 @@ class Connection(web.RequestHandler):
         elif self._body is not None and not self._body.is_eof():
             # aiohttp 3.14 queues its refusal behind the request that still waits for the rest of its body, which
             # will never come: neither is ever answered.
-            self._body.set_exception(web.RequestPayloadError(str(error)))
+            failure = web.RequestPayloadError(str(error))
+            self._body.set_exception(failure)
+            # Again, behind a reader that was woken for data a moment ago: StreamReader.readuntil (multipart bodies)
+            # waits for more of it without a look at the exception.
+            asyncio.get_running_loop().call_soon(self._body.set_exception, failure)
 
     def handle_error(
         self,
