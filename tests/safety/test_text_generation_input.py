@@ -49,7 +49,7 @@ KINDS = st.sampled_from(
 BODIES = REQUESTS.map(lambda request: json.dumps(request).encode()) | st.sampled_from(RAW)
 
 
-@numbers(50, 1000)
+@numbers(30, 1000)
 def test_any_question_is_answered_or_refused_in_words(demonstration: Server, count: int) -> None:
     def check(case: tuple[bytes, str]) -> None:
         body, kind = case
