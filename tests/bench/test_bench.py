@@ -60,7 +60,7 @@ def test_wrong_options_are_refused(arguments: list[str], message: str, capsys: p
 def test_the_server_and_its_peer_echo_and_are_gone_afterwards() -> None:
     results, start = echo.run(seconds=0.2, rounds=2, cases=((100, 4), (1_000_000, 1)))
     assert [(result.server, result.body_bytes) for result in results] == [
-        (name, size) for size in (100, 1_000_000) for name in (echo.BARE, echo.OURS)
+        (name, size) for size in (100, 1_000_000) for name in (echo.BARE, echo.PLAIN, echo.OURS)
     ]
     for result in results:
         assert result.requests > 0

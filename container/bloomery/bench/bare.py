@@ -1,12 +1,16 @@
-"""The peer of ``scripts/bench echo``: aiohttp on uvloop that gives back what it is sent, and nothing else."""
+"""The peer of ``scripts/bench echo``: aiohttp that gives back what it is sent, and nothing else.
+
+``python -m bloomery.bench.bare uvloop`` (or ``asyncio``) names the event loop that it runs on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 
 
-def main() -> None:
+def main(loop: str) -> None:
     """Serve on a free port of the loopback interface, and say which."""
     import uvloop
     from aiohttp import web
@@ -25,9 +29,9 @@ def main() -> None:
         print(f"listening on http://127.0.0.1:{listener.getsockname()[1]};", flush=True)
         await asyncio.Event().wait()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop) as runner:
         runner.run(serve())
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -1,4 +1,4 @@
-"""The server's own cost: a handler that echoes, behind the real server, beside a bare aiohttp echo in the same run."""
+"""The server's own cost: a handler that echoes, behind the real server, beside a bare aiohttp in the same run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bloomery.bench import load, servers
 from bloomery.bench.measure import ProcessorTime, percentile, share_of_others
 from bloomery.bench.servers import Server
 
-BARE, OURS = "bare aiohttp", "bloomery"
+# The peer on the event loop that our server has, and on the one that aiohttp has by itself.
+BARE, PLAIN, OURS = "bare aiohttp on uvloop", "bare aiohttp", "bloomery"
 SMALL, LARGE = 100, 10_000_000
 # Body size and connections. Large bodies go over one connection: what is measured is copying, not queueing.
 CASES = ((SMALL, 1), (SMALL, 4), (SMALL, 32), (LARGE, 1))
@@ -52,24 +53,26 @@ class StartResult:
 def run(
     seconds: float, rounds: int = 3, cases: Sequence[tuple[int, int]] = CASES
 ) -> tuple[list[EchoResult], StartResult]:
-    """Start both servers and ask them in turns, ``seconds`` per case and round."""
+    """Start the servers and ask them in turns, ``seconds`` per case and round."""
     with tempfile.TemporaryDirectory(prefix="bloomery-bench-") as directory:
         scratch = Path(directory)
-        with servers.bare(scratch=scratch) as peer, servers.bloomery(
-            servers.echo_model(scratch), scratch=scratch
-        ) as ours:  # fmt: skip
+        with (
+            servers.bare("uvloop", scratch=scratch) as bare,
+            servers.bare("asyncio", scratch=scratch) as plain,
+            servers.bloomery(servers.echo_model(scratch), scratch=scratch) as ours,
+        ):
             start = StartResult(ours.port_open, ours.ready, ours.resident_bytes)
-            both = {BARE: peer, OURS: ours}
-            for server in both.values():  # warms up
+            all_three = {BARE: bare, PLAIN: plain, OURS: ours}
+            for server in all_three.values():  # warms up
                 load.ask(f"{server.url}/invocations", b"x", 1, min(1.0, seconds))
-            return [result for size, number in cases for result in _case(both, size, number, seconds, rounds)], start
+            return [each for size, number in cases for each in _case(all_three, size, number, seconds, rounds)], start
 
 
-def _case(both: dict[str, Server], size: int, connections: int, seconds: float, rounds: int) -> list[EchoResult]:
+def _case(each_server: dict[str, Server], size: int, connections: int, seconds: float, rounds: int) -> list[EchoResult]:
     body = os.urandom(size // 2).hex().encode()
-    samples: dict[str, list[_Sample]] = {name: [] for name in both}
+    samples: dict[str, list[_Sample]] = {name: [] for name in each_server}
     for _ in range(rounds):
-        for name, server in both.items():
+        for name, server in each_server.items():
             samples[name].append(_sample(server, body, connections, seconds))
     return [
         EchoResult(

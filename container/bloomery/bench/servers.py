@@ -74,9 +74,9 @@ def bloomery(
 
 
 @contextlib.contextmanager
-def bare(*, scratch: Path) -> Iterator[Server]:
-    """``bloomery.bench.bare``."""
-    with _started([sys.executable, "-m", "bloomery.bench.bare"], scratch / "bare.log", {}, 60) as server:
+def bare(loop: str, *, scratch: Path) -> Iterator[Server]:
+    """``bloomery.bench.bare`` on that event loop: uvloop, or asyncio (its own)."""
+    with _started([sys.executable, "-m", "bloomery.bench.bare", loop], scratch / f"{loop}.log", {}, 60) as server:
         yield server
 
 
