@@ -269,7 +269,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     request = create_request(options.input, options.parameters)
     request.function_name = options.handler
     output = TestHandler(options.entry_point, options.model_dir).inference(request)
-    print(output)
+    print(output, flush=True)  # before what goes past the text layer
     for value in output.content.values:
         sys.stdout.buffer.write(bytes(value) + b"\n")
     for item in output.stream_content or ():

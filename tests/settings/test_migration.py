@@ -74,7 +74,7 @@ def test_a_key_of_serving_properties(world: World, name: str, value: str, verdic
         ("OPTION_ROLLING_BATCH", "vllm", "refused", "option.rolling_batch: another system"),
         ("OPTION_ENTRYPOINT", "model.py", "same", "option.entryPoint"),
         ("HF_MODEL_ID", "a/b", "same", "option.model_id"),
-        ("HF_MODEL_ID", "s3://bucket/x", "different", "bloomery.checkpoints.fetch"),
+        ("HF_MODEL_ID", "s3://bucket/x", "same", "which finds a directory"),
         ("TENSOR_PARALLEL_DEGREE", "max", "different", "cores"),
         ("TENSOR_PARALLEL_DEGREE", "two", "refused", "it must be a whole number"),
         ("SERVING_JOB_QUEUE_SIZE", "10", "different", "Retry-After"),
