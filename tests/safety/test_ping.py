@@ -53,7 +53,9 @@ def test_while_a_model_loads_there_is_a_phase_and_no_error(tmp_path: Path) -> No
 
 
 def test_the_class_of_the_error_is_all_that_is_said_of_a_model_that_could_not_load_again(tmp_path: Path) -> None:
-    model = model_directory(tmp_path / "m", MODEL, f"engine=Python\noption.base={tmp_path}\nretry_threshold=1000\n")
+    model = model_directory(
+        tmp_path / "m", MODEL, f"engine=Python\noption.base={tmp_path}\nretry_threshold=1000\ncrash_loop_limit=1000\n"
+    )
     with serving(model) as server:
         psutil.Process(server.process.pid).children()[0].kill()
         (tmp_path / "go").touch()
@@ -66,7 +68,7 @@ def test_the_class_of_the_error_is_all_that_is_said_of_a_model_that_could_not_lo
 
 
 def test_a_client_of_a_model_that_restarts_hears_no_path_and_no_traceback(tmp_path: Path) -> None:
-    properties = f"engine=Python\noption.base={tmp_path}\nretry_threshold=1000\noption.predict_timeout=1\n"
+    properties = f"engine=Python\noption.base={tmp_path}\nretry_threshold=1000\ncrash_loop_limit=1000\noption.predict_timeout=1\n"
     with serving(model_directory(tmp_path / "m", MODEL, properties)) as server:
         psutil.Process(server.process.pid).children()[0].kill()
         (tmp_path / "go").touch()

@@ -190,7 +190,8 @@ async def test_requests_wait_while_the_only_group_restarts(start_model):
 
 
 async def test_requests_that_wait_for_a_restart_too_long_are_told_why(start_model):
-    model = await start_model(properties={"on_load": "once"}, predict_timeout=0.5, retry_threshold=10**6)
+    endless = {"retry_threshold": 10**6, "crash_loop_limit": 10**6}
+    model = await start_model(properties={"on_load": "once"}, predict_timeout=0.5, **endless)
     os.kill(pids(model)[0], signal.SIGKILL)
     await until(lambda: model.status().groups[0].restarts)
 
