@@ -25,6 +25,7 @@ def handle(inputs):
         time.sleep(0.01)
     raise RuntimeError("xyzzy-text of the handler at /xyzzy/path")
 """
+ENDLESS = "engine=Python\nretry_threshold=1000\ncrash_loop_limit=1000\n"  # restarts are no crash loop here
 FIELDS = {"status", "state", "phase", "percent", "elapsed"}
 
 
@@ -68,7 +69,7 @@ def test_the_class_of_the_error_is_all_that_is_said_of_a_model_that_could_not_lo
 
 
 def test_a_client_of_a_model_that_restarts_hears_no_path_and_no_traceback(tmp_path: Path) -> None:
-    properties = f"engine=Python\noption.base={tmp_path}\nretry_threshold=1000\ncrash_loop_limit=1000\noption.predict_timeout=1\n"
+    properties = f"option.base={tmp_path}\noption.predict_timeout=1\n{ENDLESS}"
     with serving(model_directory(tmp_path / "m", MODEL, properties)) as server:
         psutil.Process(server.process.pid).children()[0].kill()
         (tmp_path / "go").touch()
