@@ -45,11 +45,14 @@ _NO_SUCH_PATH = "Requested resource is not found, please refer to API document."
 
 def build(registry: Registry, settings: ServerSettings, registrar: Registrar, door: Door) -> web.Application:
     """The application that serves the models of ``registry`` at one of the server's addresses."""
-    app = web.Application(middlewares=[_around(settings)], client_max_size=settings.max_request_size)
+    statuses = Statuses(settings)
+    app = web.Application(
+        middlewares=[_around(statuses, settings.request_id_header_key)], client_max_size=settings.max_request_size
+    )
     app.on_response_prepare.append(_finish_headers(settings.request_id_header_key))
     cors.add(app, settings)
     permission = Permission(settings, door)
-    expect = _expectation(settings.max_request_size, Statuses(settings))
+    expect = _expectation(settings.max_request_size, statuses)
 
     def add(method: str, path: str, handler: Handler) -> None:
         app.router.add_route(method, path, handler, expect_handler=expect)
@@ -83,7 +86,6 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
 class _Inference:
     def __init__(self, registry: Registry, settings: ServerSettings) -> None:
         self._registry, self._settings = registry, settings
-        self._statuses = Statuses(settings)
         self.polling = polling.Polling(settings)
 
     async def invoke(self, http: web.Request) -> web.StreamResponse:
@@ -111,15 +113,6 @@ class _Inference:
         self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it
     ) -> web.StreamResponse:
         """Have ``model`` answer, ``change`` the answer, and send it."""
-        try:
-            return await self._submit(http, model, question, change)
-        except RequestError as error:
-            self._statuses.apply(error)  # here too, because the OpenAI door answers errors by itself
-            raise
-
-    async def _submit(
-        self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer]
-    ) -> web.StreamResponse:
         model.adapters.check(http.query.get("adapter"))
         if polling.mentioned(http) and (kept := self.polling.answer(model, question, change)) is not None:
             return kept
@@ -130,9 +123,8 @@ class _Inference:
                 return await response.send(http, answer, model.settings.stream_idle_timeout)
 
 
-def _around(settings: ServerSettings) -> Middleware:
+def _around(statuses: Statuses, header: str) -> Middleware:
     """Request id, errors as documents, one log line."""
-    statuses, header = Statuses(settings), settings.request_id_header_key
 
     @web.middleware
     async def around(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -27,7 +27,7 @@ from bloomery.http_api.request import model_name
 from bloomery.protocol import private
 from bloomery.protocol.events import CONTENT_TYPE as EVENTS
 from bloomery.protocol.events import Event, Failure, decode_event
-from bloomery.protocol.frames import Request
+from bloomery.protocol.frames import Request, property_of
 from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
 from bloomery.workers.answer import Answer
@@ -132,7 +132,7 @@ def _refuse_too_many_values(raw: bytes) -> None:
 
 def shaped(answer: Answer, body: dict[str, Any], model: str) -> Answer:
     """A worker's answer as OpenAI's client reads it."""
-    if _property(answer, "content-type") != EVENTS:
+    if property_of(answer.properties, "content-type") != EVENTS:
         return _refusal(answer) or answer
     shape = openai.Shape.of(body, model)
     if answer.stream is not None:
@@ -166,12 +166,8 @@ def _refusal(answer: Answer) -> Answer | None:
         return None
     # 424 is DJLServing's word for a handler that failed; OpenAI's clients know it as the server's fault.
     status = 500 if answer.code == 424 else answer.code
-    param, reason = _property(answer, private.PARAM), _property(answer, private.REASON_CODE)
+    param, reason = property_of(answer.properties, private.PARAM), property_of(answer.properties, private.REASON_CODE)
     return _json(answer, status, openai.error_object(status, message, param, reason))
-
-
-def _property(answer: Answer, name: str) -> str | None:
-    return next((value for key, value in answer.properties.items() if key.lower() == name), None)
 
 
 def _events(answer: Answer) -> Iterator[Event]:

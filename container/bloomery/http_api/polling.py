@@ -22,7 +22,7 @@ from aiohttp import web
 from bloomery.errors import BadRequestError, CapacityError, RequestError
 from bloomery.http_api import response, sanitise
 from bloomery.http_api.request import CUSTOM_ATTRIBUTES
-from bloomery.protocol.frames import Request
+from bloomery.protocol.frames import Request, property_of
 from bloomery.serving.model import Model
 from bloomery.settings.server import ServerSettings
 from bloomery.workers.answer import Answer
@@ -190,7 +190,7 @@ class Polling:
 
 
 def _property(properties: Mapping[str, str], name: str) -> str:
-    return next((value.strip() for key, value in properties.items() if key.lower() == name), "")
+    return (property_of(properties, name) or "").strip()
 
 
 def _with_token(answer: web.Response, token: str) -> web.Response:

@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
-from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request
+from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request, property_of
 
 # A UUID's form, this process's own random part and a number: uuid4() asks the operating system for every request.
 _PREFIX, _numbers = str(uuid.uuid4())[:24], itertools.count(1)
@@ -151,7 +151,7 @@ def model_name(request: web.Request, content: list[ContentPart], properties: Map
     """The model an /invocations request asks for: by query, header or content part, in that order."""
     stated = request.query.get("model_name")
     if not stated:
-        stated = next((value for key, value in properties.items() if key.lower() == "model_name"), None)
+        stated = property_of(properties, "model_name")
     if not stated:
         part = next((data for key, data in content if key == "model_name"), None)
         stated = part.decode("utf-8", "replace") if part else None

@@ -16,7 +16,7 @@ and the asynchronous server share one decoder: ``read_blocking`` and ``read_asyn
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -52,6 +52,11 @@ class Request:
 
     properties: dict[str, str] = field(default_factory=dict)
     content: list[ContentPart] = field(default_factory=list)
+
+
+def property_of(properties: Mapping[str, str], name: str) -> str | None:
+    """The property of that name, which is in lower case, in whatever case it was sent; None when there is none."""
+    return next((value for key, value in properties.items() if key.lower() == name), None)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ class Model:
         self.metrics = ModelMetrics()
         self._allocator = allocator or Allocator()
         count = max(1, settings.min_workers)
-        self._announced = count * settings.ranks
-        self._allocator.announce(self._announced)
+        self._announced = 0
+        self._announce(count)
         self._launcher, self._limits = launcher or LocalLauncher(), limits or Limits()
         self._groups: list[Group] = []
         self._leaving: list[Group] = []  # they finish what they hold

@@ -20,11 +20,11 @@ from bloomery.errors import (
 from bloomery.serving.model import Model
 from bloomery.serving.registry import Registry
 from bloomery.settings.model import ModelSettings
+from bloomery.workers.report import OUT_OF_MEMORY
 
 Result = TypeVar("Result")
 logger = logging.getLogger("bloomery.serving")
 _REMEMBERED = 16  # failed registrations whose reports are kept
-_OUT_OF_MEMORY = re.compile(r"(?i)out of memory|MemoryError|can't allocate memory")
 _LAST_WORDS = 1.0  # seconds
 _PATIENCE = 86_400.0  # seconds that requests of a model that goes get; their own deadlines come long before
 
@@ -85,7 +85,7 @@ class Registrar:
             await self._end(model, 0)
             if not isinstance(error, ModelLoadError):
                 raise
-            memory = _OUT_OF_MEMORY.search(error.report)
+            memory = re.search(OUT_OF_MEMORY, error.report)
             raise (InsufficientStorageError if memory else LoadFailedError)(str(error)) from error
 
     async def unregister(self, models: Sequence[Model]) -> None:

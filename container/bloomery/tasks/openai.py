@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.engines.base import TextGenerationEngine
-from bloomery.errors import BadRequestError, UnsupportedModelError
+from bloomery.errors import BadRequestError
 from bloomery.formats import openai
 from bloomery.protocol import private
 from bloomery.protocol.events import CONTENT_TYPE as EVENTS
@@ -20,7 +20,7 @@ from bloomery.tasks.fields import parse_json
 from bloomery.tasks.openai_request import OpenAIRequest, is_openai, read_openai
 from bloomery.tasks.options import AnswerOptions
 from bloomery.tasks.request import NO_OPTIONS, GenerationRequest
-from bloomery.tasks.text_generation import begun, generate
+from bloomery.tasks.text_generation import begun, generate, tokenizer_of
 from djl_python import Input, Output
 
 _EXAMPLE = '{"prompt": "To be, or not", "max_tokens": 30}'
@@ -76,11 +76,8 @@ def complete(
 
 def continued(engine: TextGenerationEngine, request: OpenAIRequest, options: AnswerOptions) -> Iterator[Event]:
     """The events of the answer, the first of them already computed. An echoed prompt comes as a row's first text."""
-    if engine.tokenizer is None:
-        raise UnsupportedModelError(
-            "The checkpoint brings no tokenizer, so no text can be continued: add tokenizer.json."
-        )
-    prompts = _prompt_ids(engine.tokenizer, request)
+    tokenizer = tokenizer_of(engine)
+    prompts = _prompt_ids(tokenizer, request)
     parameters = replace(
         request.parameters,
         max_new_tokens=_new_tokens(engine, request, prompts),
@@ -88,7 +85,7 @@ def continued(engine: TextGenerationEngine, request: OpenAIRequest, options: Ans
     )
     rows = [ids for ids in prompts for _ in range(request.copies)]
     events = begun(generate(engine, rows, GenerationRequest((), parameters)))
-    return _echoed(events, _texts(engine.tokenizer, request)) if request.echo else events
+    return _echoed(events, _texts(tokenizer, request)) if request.echo else events
 
 
 def _prompt_ids(tokenizer: Any, request: OpenAIRequest) -> list[list[int]]:

@@ -81,13 +81,18 @@ def check_prompts(request: GenerationRequest, style: formats.Style, streams: boo
 
 def tokenise(engine: TextGenerationEngine, request: GenerationRequest) -> list[list[int]]:
     """The prompts' token ids; a BadRequestError when prompt and new tokens together exceed the engine's limit."""
+    prompt_ids = _prompt_ids(tokenizer_of(engine), request)
+    check_length(engine, prompt_ids, request.parameters.max_new_tokens)
+    return prompt_ids
+
+
+def tokenizer_of(engine: TextGenerationEngine) -> Any:
+    """The engine's tokenizer; UnsupportedModelError when the checkpoint brought none."""
     if engine.tokenizer is None:
         raise UnsupportedModelError(
             "The checkpoint brings no tokenizer, so no text can be continued: add tokenizer.json."
         )
-    prompt_ids = _prompt_ids(engine.tokenizer, request)
-    check_length(engine, prompt_ids, request.parameters.max_new_tokens)
-    return prompt_ids
+    return engine.tokenizer
 
 
 def check_length(engine: TextGenerationEngine, prompt_ids: Sequence[Sequence[int]], new: int) -> None:

@@ -30,11 +30,6 @@ class Call:
         self.left = False
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
-    @property
-    def answered(self) -> bool:
-        """Whether the caller has an answer, or the reason why there is none."""
-        return self._answer.done()
-
     def reply(self, answer: Answer) -> None:
         """Hand the answer over; the first one counts."""
         if not self._answer.done():

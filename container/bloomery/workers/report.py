@@ -10,6 +10,7 @@ from bloomery.workers.supervision import LostRankError, reason_of
 
 _WIDTH = 78
 _MEMORY = "use a smaller model or data type, more memory, or a higher option.tensor_parallel_degree"
+OUT_OF_MEMORY = r"(?i)out of memory|MemoryError|can't allocate memory"
 _HINTS = {
     r"requirements\.txt": (
         "correct the line, or put the packages into the directory requirements/ beside it; "
@@ -26,7 +27,7 @@ _HINTS = {
     r"ModuleNotFoundError|No module named": (
         "install the missing package into the workers' Python (option.pythonExecutable, else the server's own)"
     ),
-    r"(?i)out of memory|MemoryError|can't allocate memory": f"the model does not fit: {_MEMORY}",
+    OUT_OF_MEMORY: f"the model does not fit: {_MEMORY}",
     r"model_loading_timeout": "if it was still making progress, raise option.model_loading_timeout (in seconds)",
 }
 _OTHERWISE = "correct the handler or the setting that the message names, and start again"

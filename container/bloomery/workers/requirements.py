@@ -30,6 +30,7 @@ from bloomery.errors import WorkerError
 from bloomery.processes.child import Child
 from bloomery.processes.state import exit_in_words
 from bloomery.settings.model import ModelSettings
+from bloomery.settings.secret import redact
 
 logger = logging.getLogger("bloomery.requirements")
 
@@ -43,7 +44,6 @@ _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _LOCK_POLL = 0.1
 _SHOWN = 12  # lines of pip's own words in an error
 _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)[\s=]*(\S.*)")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 # Variables and configuration that would send packages elsewhere.
 _PIP_ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
 _PIP = {
@@ -218,7 +218,7 @@ async def _run_pip(scratch: Path, file: Path, interpreter: _Interpreter, label: 
         await _run(command, env, file.parent, label)
     except RequirementsError as error:
         lines = [line for line in wanted(file) if _mentions(str(error), line)]
-        where = "".join(f"\n{FILE} says: {_CREDENTIALS.sub('***', line)}" for line in lines[:3])
+        where = "".join(f"\n{FILE} says: {redact(line)}" for line in lines[:3])
         index = f"\nno index was asked, because {_offline()} is set" if _offline() else ""
         raise RequirementsError(f"{file} cannot be installed: {error}{where}{index}") from None
     return next(scratch.glob("lib*/python*/site-packages"))
@@ -275,6 +275,6 @@ async def _run(command: Sequence[str], env: Mapping[str, str], cwd: Path | None,
     lines = child.last_lines(200)
     if returncode != 0:
         own_words = [line for line in lines if re.match(r"\s*(ERROR|error)\b|.*No module named pip", line)] or lines
-        last = "\n".join(_CREDENTIALS.sub("***", line) for line in own_words[-_SHOWN:])
+        last = "\n".join(redact(line) for line in own_words[-_SHOWN:])
         raise RequirementsError(f"{Path(command[0]).name} {' '.join(command[2:4])} {exit_in_words(returncode)}\n{last}")
     return lines
