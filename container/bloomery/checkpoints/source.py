@@ -1,0 +1,85 @@
+"""What a checkpoint can be read from: a source lists files, and its connections read ranges of their bytes.
+
+Implementations: ``s3``, ``hub``, ``https``, ``directory``. Nothing above this protocol knows which one it reads from.
+A connection makes one attempt; who calls it retries (``retry``), so that every source survives the same faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from bloomery.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a checkpoint.
+
+    ``name``: its path below the checkpoint, with slashes, never leaving it. ``size``: bytes. ``identity``: changes when
+    the content does (an ETag, a commit and blob, an inode and a time). ``crc64nvme``: of the whole file, where the
+    source vouches for it (S3's FULL_OBJECT checksum, or a MANIFEST.json), else None; ``sha256`` likewise, in hex.
+    """
+
+    name: str
+    size: int
+    identity: str
+    crc64nvme: int | None = None
+    sha256: str | None = None
+
+
+class Body(Protocol):
+    """The bytes of one answer, in order."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` as far as one read brings bytes; their number, and 0 after the last byte of the range.
+
+        Raises TransientError when the connection breaks, stalls, or ends before the range does.
+        """
+        ...
+
+
+class Connection(Protocol):
+    """Reads ranges, one after the other. Not for several threads at once: each opens its own."""
+
+    def read(self, entry: Entry, start: int, length: int) -> AbstractContextManager[Body]:
+        """``length`` bytes of ``entry`` from ``start``.
+
+        One attempt. Raises TransientError when another attempt may succeed, ChangedError when the file is not the
+        ``entry`` any more, and any other CheckpointError, which names file, range and cause, when it never will.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """A checkpoint somewhere. ``uri`` is what a user wrote, fit to be shown; ``licence``: of its model card."""
+
+    uri: str
+    licence: str | None
+
+    def entries(self) -> Sequence[Entry]:
+        """Every file. Raises CheckpointError, which says why there is none."""
+        ...
+
+    def connect(self) -> Connection:
+        """A new connection; opens nothing until it reads."""
+        ...
+
+
+class TransientError(CheckpointError):
+    """One attempt failed; another may succeed.
+
+    ``slow_down``: the source asks for fewer requests (S3's SlowDown, 429). ``after``: seconds it wants to be left alone.
+    """
+
+    def __init__(self, message: str, *, slow_down: bool = False, after: float | None = None) -> None:
+        super().__init__(message)
+        self.slow_down, self.after = slow_down, after
+
+
+class ChangedError(CheckpointError):
+    """A file is not what it was when it was listed."""
