@@ -73,7 +73,7 @@ class Source(Protocol):
 class TransientError(CheckpointError):
     """One attempt failed; another may succeed.
 
-    ``slow_down``: the source asks for fewer requests (S3's SlowDown, 429). ``after``: seconds it wants to be left alone.
+    ``slow_down``: the source asks for fewer requests (SlowDown, 429). ``after``: seconds it wants to be left alone.
     """
 
     def __init__(self, message: str, *, slow_down: bool = False, after: float | None = None) -> None:
