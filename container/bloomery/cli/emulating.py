@@ -41,8 +41,8 @@ class Wanted:
     log_bodies: str | None
 
 
-def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting]) -> int:
-    """Serve until told to stop; the exit code. ``host_endpoints`` makes what runs the endpoints."""
+def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | None = None) -> int:
+    """Serve until told to stop; the exit code. ``host_endpoints`` makes what runs endpoints: processes, by default."""
     _check_installed()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.OK))  # until the emulator has handlers of its own
 
@@ -50,7 +50,7 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting]) -
 
     import uvloop
 
-    from bloomery.sagemaker.emulator import emulator
+    from bloomery.sagemaker.emulator import emulator, hosting
     from bloomery.sagemaker.emulator.emulator import Outcome
     from bloomery.sagemaker.emulator.state import StateDirectory, default_directory
 
@@ -65,7 +65,7 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting]) -
             around = _surroundings(wanted, listener.url, state.fleet, os.environ)
             door = emulator.Door(listener.socket, host, listener.url)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                outcome = runner.run(emulator.run(door, around, state, host_endpoints, _say))
+                outcome = runner.run(emulator.run(door, around, state, host_endpoints or hosting.host, _say))
     finally:
         listener.close()
     return {
