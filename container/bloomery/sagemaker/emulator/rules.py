@@ -1,6 +1,6 @@
 """What SageMaker asks of a request beyond its fields' types, and what this emulator does otherwise than SageMaker.
 
-One table: each row says which calls it concerns, what it says, and how we know (``words.Source``).
+One table: each row says which calls it concerns, what it says, and how we know (``words.Origin``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.sagemaker.emulator.aws_error import AwsError
-from bloomery.sagemaker.emulator.words import DOCUMENTED, EXPERIENCE, OURS, SEEN, Source, Words
+from bloomery.sagemaker.emulator.words import Origin, Words
 
 Parameters = Mapping[str, Any]
 
@@ -29,14 +29,14 @@ class Quirk:
     """Behaviour that no single request shows; told here so that it can be corrected in one place."""
 
     what: str
-    source: Source
+    origin: Origin
 
 
 def check(operation: str, parameters: Parameters) -> None:
     """Raise AwsError for the first rule that ``parameters`` break."""
     for rule in RULES.get(operation, ()):
         for values in rule.broken(parameters):
-            raise AwsError(rule.words(**values))
+            raise AwsError(rule.words.format(**values))
 
 
 # --- what the rows look at
@@ -134,18 +134,18 @@ _NO_HOME = ("MultiModelConfig", "AdditionalModelDataSources", "ModelPackageName"
 
 CREATE_MODEL = (
     Rule(
-        Words("Only one of PrimaryContainer and Containers can be specified.", EXPERIENCE),
+        Words("Only one of PrimaryContainer and Containers can be specified.", "guessed"),
         _when(lambda p: bool(p.get("PrimaryContainer")) and bool(p.get("Containers"))),
     ),
     Rule(
-        Words("Either PrimaryContainer or Containers must be specified.", EXPERIENCE),
+        Words("Either PrimaryContainer or Containers must be specified.", "guessed"),
         _when(lambda p: not containers(p)),
     ),
     Rule(
         Words(
             "This emulator runs one container per model: no inference pipelines, multi-model containers, "
             "model packages or additional model data sources.",
-            OURS,
+            "ours",
         ),
         _when(
             lambda p: (
@@ -155,38 +155,38 @@ CREATE_MODEL = (
         ),
     ),
     Rule(
-        Words("Image must be specified in the container definition.", EXPERIENCE),
+        Words("Image must be specified in the container definition.", "guessed"),
         _each_container(lambda c: not c.get("Image")),
     ),
     Rule(
-        Words("You cannot specify both ModelDataUrl and ModelDataSource in a container.", EXPERIENCE),
+        Words("You cannot specify both ModelDataUrl and ModelDataSource in a container.", "guessed"),
         _each_container(lambda c: bool(c.get("ModelDataUrl")) and bool(c.get("ModelDataSource"))),
     ),
     Rule(
-        Words("ModelDataUrl {uri} must point to a single gzip compressed tar archive (.tar.gz suffix).", DOCUMENTED),
+        Words("ModelDataUrl {uri} must point to a single gzip compressed tar archive (.tar.gz suffix).", "documented"),
         _each_container(lambda c: not _is_archive(c)),
     ),
     Rule(
-        Words("S3Uri {uri} of an S3Prefix must end with a forward slash (/).", DOCUMENTED),
+        Words("S3Uri {uri} of an S3Prefix must end with a forward slash (/).", "documented"),
         _each_container(_prefix_open),
     ),
     Rule(
-        Words("CompressionType {compression} cannot be used with S3DataType {type}.", DOCUMENTED),
+        Words("CompressionType {compression} cannot be used with S3DataType {type}.", "documented"),
         _each_container(lambda c: not _is_combination(c)),
     ),
     Rule(
         Words(
             "This emulator takes an uncompressed model as S3Prefix, not as the single object {uri}: name its prefix.",
-            OURS,
+            "ours",
         ),
         _each_container(_is_plain_object),
     ),
     Rule(
-        Words("The keys and values of Environment have {bytes} bytes together; the limit is 32 KB.", DOCUMENTED),
+        Words("The keys and values of Environment have {bytes} bytes together; the limit is 32 KB.", "documented"),
         _environment_bytes,
     ),
     Rule(
-        Words("ExecutionRoleArn is required to read model data from S3.", EXPERIENCE),
+        Words("ExecutionRoleArn is required to read model data from S3.", "guessed"),
         _when(
             lambda p: (
                 not p.get("ExecutionRoleArn")
@@ -198,50 +198,50 @@ CREATE_MODEL = (
 
 CREATE_ENDPOINT_CONFIG = (
     Rule(
-        Words("Variant names must be unique; {variant} is repeated.", EXPERIENCE),
+        Words("Variant names must be unique; {variant} is repeated.", "guessed"),
         _repeated_variant,
     ),
     Rule(
-        Words("This emulator has no inference components yet: give production variant {variant} a ModelName.", OURS),
+        Words("This emulator has no inference components yet: give production variant {variant} a ModelName.", "ours"),
         _each_variant(lambda v: not v.get("ModelName")),
     ),
     Rule(
-        Words("ManagedInstanceScaling is only supported for inference component endpoints.", SEEN),
+        Words("ManagedInstanceScaling is only supported for inference component endpoints.", "reported"),
         _each_variant(lambda v: bool(v.get("ManagedInstanceScaling")) and bool(v.get("ModelName"))),
     ),
     Rule(
         Words(
             "Production variant {variant}: either ServerlessConfig or InstanceType, not both.",
-            DOCUMENTED,
+            "documented",
         ),
         _each_variant(lambda v: bool(v.get("ServerlessConfig")) and bool(v.get("InstanceType"))),
     ),
     Rule(
-        Words("Production variant {variant}: one of InstanceType and ServerlessConfig is required.", EXPERIENCE),
+        Words("Production variant {variant}: one of InstanceType and ServerlessConfig is required.", "guessed"),
         _each_variant(lambda v: not (v.get("InstanceType") or v.get("ServerlessConfig") or v.get("InstancePools"))),
     ),
     Rule(
-        Words("Production variant {variant}: either InstanceType or InstancePools, not both.", EXPERIENCE),
+        Words("Production variant {variant}: either InstanceType or InstancePools, not both.", "guessed"),
         _each_variant(lambda v: bool(v.get("InstanceType")) and bool(v.get("InstancePools"))),
     ),
     Rule(
-        Words("Production variant {variant}: InitialInstanceCount is required.", EXPERIENCE),
+        Words("Production variant {variant}: InitialInstanceCount is required.", "guessed"),
         _each_variant(lambda v: not v.get("ServerlessConfig") and not v.get("InitialInstanceCount")),
     ),
     Rule(
-        Words("VolumeSize parameter is not allowed for the selected Instance type {type}.", SEEN),
+        Words("VolumeSize parameter is not allowed for the selected Instance type {type}.", "reported"),
         _each_variant(_volume_unwanted),
     ),
     Rule(
-        Words("The sum of the variants' initial weights must be greater than 0.", EXPERIENCE),
+        Words("The sum of the variants' initial weights must be greater than 0.", "guessed"),
         _when(lambda p: sum(v.get("InitialVariantWeight", 1.0) for v in _variants(p)) <= 0),
     ),
     Rule(
-        Words("This emulator runs no shadow variants: leave ShadowProductionVariants out.", OURS),
+        Words("This emulator runs no shadow variants: leave ShadowProductionVariants out.", "ours"),
         _when(lambda p: bool(p.get("ShadowProductionVariants"))),
     ),
     Rule(
-        Words("AsyncInferenceConfig is not supported for serverless endpoints.", DOCUMENTED),
+        Words("AsyncInferenceConfig is not supported for serverless endpoints.", "documented"),
         _when(lambda p: bool(p.get("AsyncInferenceConfig")) and any(v.get("ServerlessConfig") for v in _variants(p))),
     ),
 )
@@ -254,21 +254,23 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 QUIRKS = (
     Quirk(
         "Names of endpoints are unique without regard to case, are kept as given and must match in InvokeEndpoint.",
-        DOCUMENTED,
+        "documented",
     ),
-    Quirk("ARNs hold names in lower case.", SEEN),
-    Quirk("Names of models and configurations are looked up without regard to case, too.", EXPERIENCE),
-    Quirk("CreateModel looks for the model data; CreateEndpoint does not look again before it deploys.", SEEN),
-    Quirk("DescribeEndpoint lists ProductionVariants from InService on.", EXPERIENCE),
-    Quirk("Lists hold 10 entries unless MaxResults says otherwise, newest first.", DOCUMENTED),
-    Quirk("The role must have the form of a role's ARN; it need not exist, and may be of any account.", OURS),
-    Quirk("An image need not be in ECR: --image decides what runs.", OURS),
-    Quirk("An endpoint can be deleted while it is Creating; SageMaker refuses that.", OURS),
+    Quirk("ARNs hold names in lower case.", "reported"),
+    Quirk("Names of models and configurations are looked up without regard to case, too.", "guessed"),
+    Quirk("CreateModel looks for the model data; CreateEndpoint does not look again before it deploys.", "reported"),
+    Quirk("DescribeEndpoint lists ProductionVariants from InService on.", "guessed"),
+    Quirk("Lists hold 10 entries unless MaxResults says otherwise, newest first.", "documented"),
+    Quirk("The role must have the form of a role's ARN; it need not exist, and may be of any account.", "ours"),
+    Quirk("An image need not be in ECR: --image decides what runs.", "ours"),
+    Quirk("An endpoint can be deleted while it is Creating; SageMaker refuses that.", "ours"),
     Quirk(
         "After a restart, endpoints that were InService are Creating until they serve again.",
-        OURS,
+        "ours",
     ),
-    Quirk("Regions only name ARNs, logs and metrics: a model made in one is found from another.", OURS),
-    Quirk("A serverless variant is one container that never sleeps.", OURS),
-    Quirk("DeploymentConfig, DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", OURS),
+    Quirk("Regions only name ARNs, logs and metrics: a model made in one is found from another.", "ours"),
+    Quirk("A variant that names no ContainerStartupHealthCheckTimeoutInSeconds has 8 minutes.", "documented"),
+    Quirk("A variant that names no ModelDataDownloadTimeoutInSeconds has an hour.", "guessed"),
+    Quirk("A serverless variant is one container that never sleeps.", "ours"),
+    Quirk("DeploymentConfig, DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
 )
