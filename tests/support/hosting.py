@@ -56,7 +56,7 @@ class World:
         return self._clients[service]
 
     def _client(self, service: str) -> Any:
-        url = self.url if service == "sagemaker-runtime" else self.around.url
+        url = {"sagemaker-runtime": self.url, "s3": moto_url()}.get(service, self.around.url)
         client = boto3.client(
             service,
             endpoint_url=url,
@@ -106,8 +106,9 @@ async def hosted(state: Path, *rules: ImageRule, limits: Limits | None = None, *
     """A world whose image ``echo`` is ``echo_container.py``; ``more``: fields of Surroundings."""
     runner, url = None, moto_url()
     images = (*rules, ImageRule("^echo", f"{sys.executable} {ECHO}"))
-    defaults: dict[str, Any] = {"s3_url": url, "access_key": "key", "secret_key": "secret", "images": images}
-    around = Surroundings(url, REGION, ACCOUNT, state, **defaults | more)
+    keys = {"access_key": "key", "secret_key": "secret"}
+    fields: dict[str, Any] = {"url": url, "s3_url": url, "images": images, **keys, **more}
+    around = Surroundings(region=REGION, account=ACCOUNT, state=state, **fields)
     hosting = host(around, limits)
     assert isinstance(hosting.fleet, LocalFleet)
     with contextlib.ExitStack() as clients:
