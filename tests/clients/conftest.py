@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.sagemaker_local import REPOSITORY, Emulator, sagemaker_local
+from tests.support.emulator import REPOSITORY, Emulator, emulating, environment
 
 CLIENTS = REPOSITORY / ".venv-clients" / "bin"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.21.0-deepspeed0.8.3-cu117"
-ROLE = "arn:aws:iam::123456789012:role/service-role/AmazonSageMaker-ExecutionRole"
+REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,24 @@ class Client:
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     assert CLIENTS.is_dir(), f"{CLIENTS.parent} is missing: scripts/test --full makes it"
-    with sagemaker_local(tmp_path_factory.mktemp("emulator")) as emulator:
+    with emulating(tmp_path_factory.mktemp("emulator") / "state") as emulator:
         yield emulator
 
 
 @pytest.fixture
 def client(emulator: Emulator, tmp_path: Path) -> Client:
-    environment = {name: value for name, value in emulator.environment().items() if name != "PYTHONPATH"}
-    shim = REPOSITORY / "container" / "bloomery" / "sagemaker" / "sdk_shim"
-    return Client(environment | {"PYTHONPATH": str(shim)}, tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    clean = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "NO_PROXY": "127.0.0.1"}
+    return Client(exported(emulator.url, clean), tmp_path)
+
+
+def exported(url: str, clean: dict[str, str]) -> dict[str, str]:
+    """What a shell's environment is after ``eval "$(bloomery sagemaker-local env --sdk)"``."""
+    port = url.rpartition(":")[2]
+    command = [sys.executable, "-m", "bloomery", "sagemaker-local", "env", "--port", port, "--sdk"]
+    shell_lines = subprocess.run(
+        command, env=environment() | {"PYTHONPATH": str(REPOSITORY / "container")}, stdout=subprocess.PIPE, check=True
+    ).stdout
+    found = subprocess.run(["sh", "-c", shell_lines + b"\nenv -0"], env=clean, stdout=subprocess.PIPE, check=True)
+    return dict(pair.split("=", 1) for pair in found.stdout.decode().split("\0") if "=" in pair)

@@ -6,8 +6,8 @@ import json
 import subprocess
 
 import pytest
-from tests.clients.conftest import IMAGE, ROLE, Client
-from tests.support.sagemaker_local import REPOSITORY
+from tests.clients.conftest import IMAGE, Client
+from tests.support.emulator import REPOSITORY, ROLE
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from tests.clients.conftest import IMAGE, ROLE, Client
-from tests.support.sagemaker_local import REPOSITORY, Emulator
+from tests.clients.conftest import IMAGE, REGION, Client
+from tests.support.emulator import REPOSITORY, ROLE, Emulator
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
@@ -126,5 +126,5 @@ def _access(emulator: Emulator) -> dict[str, str]:
         "endpoint_url": emulator.url,
         "aws_access_key_id": "bloomery-local",
         "aws_secret_access_key": "bloomery-local",
-        "region_name": "us-east-1",
+        "region_name": REGION,
     }
