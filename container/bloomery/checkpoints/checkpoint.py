@@ -17,10 +17,12 @@ from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.source import Entry, Source
 from bloomery.checkpoints.sources import local_path, open_source
 from bloomery.errors import CheckpointError, ConfigurationError
+from bloomery.settings.table import STREAMED
 
 log = logging.getLogger(__name__)
 
-LOAD_FORMATS = {"auto": False, "stream": True, "runai_streamer": True}  # the last is vLLM's and LMI's name for it
+# What other systems' option.load_format may be: formats of files, which are recognised by themselves here.
+_NAMED_ELSEWHERE = ("safetensors", "pt", "npcache", "mistral", "bitsandbytes", "fastsafetensors")
 _INDEX, _SINGLE, _SPLIT = "model.safetensors.index.json", "model.safetensors", "ds_inference_config.json"
 _PICKLE = re.compile(r".*\.(bin|pt|pth|ckpt)")
 
@@ -28,11 +30,13 @@ _PICKLE = re.compile(r".*\.(bin|pt|pth|ckpt)")
 @dataclass(frozen=True)
 class Checkpoint:
     """``path``: the directory with config.json and the tokenizer, and with the weights when ``source`` is None; else
-    these are the safetensors ``files`` of ``source``. ``allow_pickle``: whether torch's own files may be loaded."""
+    these are the safetensors ``files`` of ``source`` at ``revision``. ``allow_pickle``: whether torch's own files may
+    be loaded."""
 
     path: Path
     source: Source | None = None
     files: tuple[Entry, ...] = ()
+    revision: str | None = None
     allow_pickle: bool = True
 
     @classmethod
@@ -40,10 +44,9 @@ class Checkpoint:
         """What a handler gives: a checkpoint that was located, or the directory of one."""
         return place if isinstance(place, Checkpoint) else cls(Path(place))
 
-    @property
-    def where(self) -> str:
-        """For people."""
-        return self.source.uri if self.source else str(self.path)
+    def on_disk(self) -> Path:
+        """The directory with everything, fetched now where it is not there yet. Raises CheckpointError."""
+        return self.path if self.source is None else fetch(self.source.uri, revision=self.revision)
 
 
 def locate(
@@ -55,9 +58,11 @@ def locate(
     only the small files are fetched, and each rank reads its share of the weights from the source into its memory.
     Raises CheckpointError, and ConfigurationError where there are only pickles and ``allow_pickle`` is false.
     """
-    if load_format not in LOAD_FORMATS:
-        raise ConfigurationError(f"option.load_format={load_format}: it must be one of {', '.join(LOAD_FORMATS)}")
-    if LOAD_FORMATS[load_format] and local_path(str(uri)) is None:
+    if load_format in _NAMED_ELSEWHERE:
+        log.warning("option.load_format=%s has no effect: which files hold the weights is seen by itself", load_format)
+    elif load_format not in ("auto", *STREAMED):
+        raise ConfigurationError(f"option.load_format={load_format}: it must be auto or stream")
+    if load_format in STREAMED and local_path(str(uri)) is None:
         checkpoint = _streamed(open_source(uri, revision=revision), uri, revision, allow_pickle)
         if checkpoint is not None:
             return checkpoint
@@ -85,7 +90,7 @@ def _streamed(source: Source, uri: str | Path, revision: str | None, allow_pickl
     if not (path / "config.json").is_file():
         found = ", ".join(small[:8]) or "weights alone"
         raise CheckpointError(f"{source.uri} is not a model directory: there is no config.json, but {found}.")
-    return Checkpoint(path, source, tuple(source.checksummed(files)), allow_pickle)
+    return Checkpoint(path, source, tuple(source.checksummed(files)), revision, allow_pickle)
 
 
 def _safetensors(source: Source, entries: Sequence[Entry]) -> list[Entry]:
