@@ -112,9 +112,9 @@ class HubSource:
     @contextmanager
     def web(self) -> Iterator[WebConnection]:
         """A connection with the user's token."""
-        library = _library()
-        headers = library.utils.build_hf_headers(library_name="bloomery")
-        connection = WebConnection(self._given or Transport.read(), self._locations, headers)
+        given = _library().utils.build_hf_headers()
+        token = {"Authorization": given["authorization"]} if "authorization" in given else {}
+        connection = WebConnection(self._given or Transport.read(), self._locations, token)
         try:
             yield connection
         finally:
