@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from bloomery.checkpoints.pickled import PickledFile
+from bloomery.checkpoints.presharded import CONFIG
 from bloomery.engines import presharded
-from bloomery.engines.pickled import PickledFile
-from bloomery.engines.presharded import PreshardedFile
+from bloomery.engines.split_safetensors import Dequantised, StoredScales
 from bloomery.errors import CheckpointError, ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class CheckpointReader:
         self.path = Path(path)
         self._handles: dict[Path, Any] = {}
         self._where: dict[str, tuple[Path, str]] = {}  # model name -> file, name in the file
+        # Of weights that are int8 in the file: where they were filled in, as an address, and their scales.
+        self.scales: dict[int, StoredScales] = {}
         for file, names in _files(self.path, self._open):
             for name in names:
                 wanted = rename(name) if rename else name
@@ -94,6 +97,8 @@ class CheckpointReader:
                 f"{name} of {self.path} has shape {list(shape)}; this rank's share of it is {expected}, "
                 f"but the model holds {list(target.shape)}: config.json does not describe these weights"
             )
+        if isinstance(view, Dequantised):
+            self.scales[target.data_ptr()] = view.scales(ranges if axis == view.axis else [(0, shape[view.axis])])
         offset = 0
         for start, stop in ranges:
             if not 0 <= start <= stop <= shape[axis]:
@@ -133,7 +138,7 @@ def open_tensors(file: Path) -> Any:
     try:
         if file.suffix == ".safetensors":
             return safe_open(file, framework="pt", device="cpu")
-        return PreshardedFile(file.parent) if file.name == presharded.CONFIG else PickledFile(file)
+        return presharded.opened(file.parent) if file.name == CONFIG else PickledFile(file)
     except (CheckpointError, ConfigurationError):
         raise
     except FileNotFoundError as error:
@@ -155,8 +160,8 @@ def _files(path: Path, open_file: Callable[[Path], Any]) -> Iterator[tuple[Path,
             log.warning("%s: reading .bin files; convert the checkpoint to safetensors to load it faster", path)
         yield from found.items()
         return
-    if (path / presharded.CONFIG).is_file():
-        yield path / presharded.CONFIG, open_file(path / presharded.CONFIG).keys()
+    if (path / CONFIG).is_file():
+        yield path / CONFIG, open_file(path / CONFIG).keys()
         return
     loose = sorted(path.glob("*.safetensors"))
     if not loose:
