@@ -26,7 +26,7 @@ class StandInFleet:
         self._running[spec.name] = spec
         phase("waiting for /ping")
         await asyncio.sleep(float(wanted.get("SECONDS", "0")))
-        while "HOLD" in wanted and Path(wanted["HOLD"]).exists():
+        while "HOLD" in wanted and Path(wanted["HOLD"]).exists():  # noqa: ASYNC110 - another process removes it
             await asyncio.sleep(0.02)
         if "FAILURE" in wanted:
             raise DeploymentFailure(wanted["FAILURE"])
