@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from awscrt.checksums import crc64nvme
-from tests.support.faulty_s3 import Fault, FaultyS3
+from tests.support.faulty_s3 import Fault, FaultyS3, Record
 from tests.support.faulty_s3.environment import FOREIGN, client_environment
 
 from bloomery.checkpoints import manifest, s3_target
@@ -51,9 +52,19 @@ def objects(server: FaultyS3) -> dict[str, bytes]:
     }
 
 
-def did(server: FaultyS3, method: str = "P") -> Counter[str]:
+def settled(server: FaultyS3) -> list[Record]:
+    """All requests; the server notes one a moment after it has answered."""
+    found = server.requests()
+    while True:
+        time.sleep(0.1)
+        if len(now := server.requests()) == len(found):
+            return now
+        found = now
+
+
+def did(server: FaultyS3) -> Counter[str]:
     """The operations that changed something, since the last look."""
-    found = Counter(record.operation for record in server.requests() if record.method.startswith((method, "D")))
+    found = Counter(record.operation for record in settled(server) if record.method in ("PUT", "POST", "DELETE"))
     server.forget()
     return found
 
@@ -72,7 +83,7 @@ def test_every_file_is_there_with_its_checksum_and_the_manifest_is_last(server: 
         name: manifest.Listed(len(data), crc64nvme(data), hashlib.sha256(data).hexdigest())
         for name, data in FILES.items()
     }
-    assert server.requests()[-1].key == "opt/MANIFEST.json"
+    assert settled(server)[-1].key == "opt/MANIFEST.json"
     assert (report.sent, report.found, report.unconfirmed) == (sum(map(len, FILES.values())), 0, [])
     for name in FILES:
         item = server.objects.get("models", f"opt/{name}")
@@ -210,13 +221,18 @@ def test_an_interrupted_command_stops_soon_and_keeps_its_parts(server: FaultyS3,
         original(self, *arguments)  # type: ignore[arg-type]
         target.append(self)
 
+    def cancel() -> None:
+        while sum(record.operation == "UploadPart" for record in server.requests()) < 4:
+            time.sleep(0.01)
+        target[0].cancelled.set()
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(S3Target, "__init__", remembered)
-        timer = threading.Timer(0.5, lambda: target[0].cancelled.set())
-        timer.start()
+        thread = threading.Thread(target=cancel)
+        thread.start()
         with pytest.raises(CheckpointError, match="cancelled"):
             send(directory)
-        timer.join()
+        thread.join()
     assert len(list(server.objects.uploads("models"))) == 1
 
 
