@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,8 @@ class StandInFleet:
 
     async def close(self, grace: float) -> None:
         print(f"closed with {grace:g} s for {sorted(self._running)}", flush=True)
+        if grace and "STAND_IN_CLOSES_NEVER" in os.environ:
+            await asyncio.Event().wait()
 
 
 def main() -> int:
