@@ -1,6 +1,6 @@
 """``python -m bloomery.bench``: ``engines`` compares the engines, ``echo`` measures the server alone, ``recovery`` how
-soon it answers again when a rank is killed, ``fetch`` how fast checkpoints come from S3, ``emulator`` what the SageMaker
-emulator costs."""
+soon it answers again when a rank is killed, ``fetch`` how fast checkpoints come from S3, ``emulator`` what the
+SageMaker emulator costs."""
 
 from __future__ import annotations
 
