@@ -33,8 +33,8 @@ def check_room(uri: str, target: Path, needed: int) -> None:
 class Progress:
     """Bytes that have come, counted by the threads that fetch and reported by the one that waits for them."""
 
-    def __init__(self, uri: str, total: int) -> None:
-        self._uri, self._total, self._done = uri, total, 0
+    def __init__(self, uri: str, total: int, phase: str = PHASE) -> None:
+        self._phase, self._uri, self._total, self._done = phase, uri, total, 0
         self._lock = threading.Lock()
         self._start = self._logged = time.monotonic()
         self.cancelled = threading.Event()
@@ -48,7 +48,7 @@ class Progress:
         """Tell the server now, and the log every few seconds and at the end."""
         with self._lock:
             done = self._done
-        rank.current.report(PHASE, min(100.0 * done / self._total, 100.0) if self._total else 100.0)
+        rank.current.report(self._phase, min(100.0 * done / self._total, 100.0) if self._total else 100.0)
         now = time.monotonic()
         if not last and now - self._logged < _LOG_SECONDS:
             return
@@ -56,7 +56,7 @@ class Progress:
         rate = done / max(now - self._start, 1e-3)
         left = f"{max(self._total - done, 0) / rate:.0f} s left" if rate else "time left unknown"
         amount = f"{megabytes(done)} of {megabytes(self._total)}, {megabytes(rate)}/s"
-        log.info("%s %s: %s, %s", PHASE, self._uri, amount, left)
+        log.info("%s %s: %s, %s", self._phase, self._uri, amount, left)
 
 
 @contextmanager

@@ -161,6 +161,7 @@ def exports(
     context: typer.Context,
     host: Host = None,
     port: Annotated[int | None, typer.Option(help="Port of the emulator.  [default: 8099]")] = None,
+    sdk: Annotated[bool, typer.Option("--sdk", help="Make the SageMaker Python SDK (v2, v3) find STS there.")] = False,
 ) -> None:
     """Print shell lines that point AWS clients at the emulator: eval "$(bloomery sagemaker-local env)"."""
     import os
@@ -168,7 +169,8 @@ def exports(
     from bloomery.cli import emulating
 
     above = context.parent.params if context.parent else {}
-    sys.stdout.write(emulating.exports(host or above.get("host"), port or above.get("port"), os.environ))
+    host, port = host or above.get("host"), port or above.get("port")
+    sys.stdout.write(emulating.exports(host, port, os.environ, sdk=sdk))
 
 
 def main() -> None:

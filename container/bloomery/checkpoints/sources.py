@@ -1,0 +1,63 @@
+"""``open_source``: the source of whatever a user may name as a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bloomery.checkpoints import hub
+from bloomery.checkpoints.directory import DirectorySource
+from bloomery.checkpoints.https import HttpsSource
+from bloomery.checkpoints.hub import hub_source
+from bloomery.checkpoints.s3 import S3Source
+from bloomery.checkpoints.source import Source
+from bloomery.checkpoints.transport import Transport
+from bloomery.errors import CheckpointError
+
+
+def open_source(uri: str | Path, *, revision: str | None = None, transport: Transport | None = None) -> Source:
+    """The source that ``uri`` names: ``s3://bucket/prefix`` (or one object), ``https://host/directory/`` (or one file),
+    a hub's model (``org/name``, ``hf://org/name@revision``), a directory or file of this machine (``file://`` too).
+
+    ``revision``: of a hub's model. ``transport``: timeouts and the like, from the environment by default. Asks nobody
+    yet. Raises CheckpointError for what cannot be a checkpoint, and ConfigurationError for a setting that is wrong.
+    """
+    text = str(uri)
+    path = local_path(text)
+    if path is not None:
+        return DirectorySource(path, text)
+    scheme, separator, _ = text.partition("://")
+    if scheme == "s3" and separator:
+        return S3Source(text, transport=transport)
+    if scheme in ("https", "http") and separator:
+        return HttpsSource(text, transport=transport)
+    if scheme == "hf" or not separator:
+        return hub_source(text, revision, transport)
+    raise CheckpointError(
+        f"{text} cannot be fetched: give s3://bucket/prefix, a model hub's id such as bigscience/bloom-560m, "
+        "https://host/directory/, a directory, or file:///directory."
+    )
+
+
+def local_path(uri: str) -> Path | None:
+    """The path that ``uri`` names, None when it is a URL or a hub's id."""
+    scheme, separator, _ = uri.partition("://")
+    if separator:
+        return Path(unquote(urlsplit(uri).path)) if scheme == "file" else None
+    path = Path(uri).expanduser()
+    return path if path.exists() or not hub.ID.fullmatch(uri) else None
+
+
+def require_model(source: Source, names: Iterable[str]) -> None:
+    """Raise a CheckpointError when config.json is not among ``names``; it says where one is, or what there is."""
+    names = list(names)
+    if "config.json" in names:
+        return
+    nested = sorted((name for name in names if name.endswith("/config.json")), key=lambda name: (name.count("/"), name))
+    if nested:
+        folders = [f"{source.uri.rstrip('/')}/{name.removesuffix('/config.json')}/" for name in nested[:3]]
+        hint = f"did you mean {' or '.join(folders)}?"
+    else:
+        hint = f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}; name what holds config.json and the weights."
+    raise CheckpointError(f"{source.uri} is not a model directory: config.json is not in it; {hint}")
