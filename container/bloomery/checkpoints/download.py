@@ -18,8 +18,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request
 
-from bloomery.checkpoints import s3
-from bloomery.checkpoints.fetch import fetch
+from bloomery.checkpoints.fetch import fetch, fetch_into
+from bloomery.checkpoints.sources import open_source
 from bloomery.errors import BloomeryError, CheckpointError
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
@@ -33,9 +33,8 @@ def download(url: str, directory: Path) -> Path:
     if url.startswith("https://"):
         return _archive(url, directory)
     if url.startswith("s3://") and url.endswith(_ARCHIVES):
-        target = directory / url.rpartition("/")[2]
-        s3.fetch_object(url, target)
-        return target
+        fetch_into(open_source(url), directory)
+        return directory / url.rpartition("/")[2]
     if url.startswith("s3://"):
         return fetch(url, allow_patterns=["*"])
     return fetch(url.removeprefix("hf://"))

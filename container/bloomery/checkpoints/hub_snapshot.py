@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bloomery.checkpoints.choice import wanted_files
-from bloomery.checkpoints.progress import PHASE, check_room, watching
+from bloomery.checkpoints.delivery import PHASE
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 
@@ -30,11 +30,8 @@ def fetch(
         info = HfApi().model_info(model_id, revision=revision, token=token, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         wanted = wanted_files(sizes, allow_patterns)
-        missing = sum(sizes[name] for name in wanted if not (target / name).exists())
-        check_room(model_id, target, missing)
         log.info("fetching %s at %s from the hub into %s", model_id, info.sha, target)
-        with watching(model_id, target, missing):
-            snapshot_download(model_id, revision=info.sha, local_dir=target, token=token, allow_patterns=wanted)
+        snapshot_download(model_id, revision=info.sha, local_dir=target, token=token, allow_patterns=wanted)
     except GatedRepoError as error:
         raise CheckpointError(
             f"{model_id} is gated: accept its licence on the hub, then set HF_TOKEN to a token of that account."

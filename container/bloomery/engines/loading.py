@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from bloomery.checkpoints.progress import Progress
 from bloomery.engines.reader import CheckpointReader, Range
 from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, UnsupportedModelError
-from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split
 
-__all__ = ["CheckpointReader", "Filler", "MetaModel", "Progress", "build_on_meta", "fill", "read_config"]
+__all__ = ["CheckpointReader", "Filler", "MetaModel", "build_on_meta", "fill", "read_config"]
 log = logging.getLogger(__name__)
 
 # An integer that no buffer of a model holds: what stands for NaN where there is none.
@@ -104,38 +103,6 @@ def _computed_buffers(model: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-class Progress:
-    """Tells the control channel and, every few seconds, the log how far a load is."""
-
-    def __init__(self, total: int, every: float = 5.0) -> None:
-        self._total, self._every = max(1, total), every
-        self._done = 0
-        self._start = self._last_log = self._last_report = time.monotonic()
-
-    def add(self, count: int) -> None:
-        """``count`` more bytes are in place."""
-        self._done += count
-        now = time.monotonic()
-        if now - self._last_report >= 0.2:
-            self._last_report = now
-            rank.current.report("loading weights", min(99.9, 100 * self._done / self._total))
-        if now - self._last_log >= self._every:
-            self._last_log = now
-            rate = self._done / (now - self._start)
-            log.info(
-                "loading weights: %.0f of %.0f MB, %.0f MB/s, %.0f s left",
-                self._done / 1e6, self._total / 1e6, rate / 1e6, (self._total - self._done) / max(rate, 1),
-            )  # fmt: skip
-
-    def finish(self) -> None:
-        """All is in place."""
-        seconds = max(time.monotonic() - self._start, 1e-3)
-        rank.current.report("loading weights", 100.0)
-        log.info(
-            "loaded %.0f MB of weights in %.1f s (%.0f MB/s)", self._done / 1e6, seconds, self._done / 1e6 / seconds
-        )
-
-
 class Filler:
     """Fills a module's tensors one by one: each is poisoned, filled and looked at, and at the end none may be left.
 
@@ -147,7 +114,7 @@ class Filler:
         self.module, self.reader = module, reader
         self._left: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self._in_parts: dict[str, torch.Tensor] = {}
-        self._progress = Progress(sum(t.numel() * t.element_size() for t in self._left.values()))
+        self._progress = Progress("loading weights", sum(t.numel() * t.element_size() for t in self._left.values()))
 
     def copy(self, name: str, source: str, split: Split = WHOLE) -> None:
         """Fill the module's ``name`` with a part of the checkpoint's ``source``."""
