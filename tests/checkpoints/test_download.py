@@ -57,7 +57,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 def download(url: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "archives").mkdir()
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.endswith("_CA_BUNDLE")},
         "PYTHONPATH": str(CONTAINER),
         "TMPDIR": str(tmp_path),
         "BLOOMERY_MODEL_URL": url,

@@ -56,20 +56,20 @@ def deliver(
     target: Path,
     options: FetchOptions,
     allow_patterns: Sequence[str] | None = None,
-    needed: str | None = None,
+    is_model: bool = False,
     seen: Callable[[int, int], object] | None = None,
 ) -> Delivery:
     """Make ``target`` hold the wanted files of ``source`` as they are now. The caller holds the lock of ``target``.
 
-    Raises CheckpointError, with nothing new under the final names. ``needed``: a file that must be among
-    them. ``seen`` is told of progress, from any thread.
+    Raises CheckpointError, with nothing new under the final names. ``is_model``: whether config.json
+    must be among them. ``seen`` is told of progress, from any thread.
     """
     try:
         try:
-            return _Delivery(source, target, options, allow_patterns, needed, seen).run()
+            return _Delivery(source, target, options, allow_patterns, is_model, seen).run()
         except ChangedError as error:
             log.warning("%s; listing %s once more", error, source.uri)
-            return _Delivery(source, target, options, allow_patterns, needed, seen).run()
+            return _Delivery(source, target, options, allow_patterns, is_model, seen).run()
     except OSError as error:
         raise CheckpointError(
             f"{source.uri} could not be written to {error.filename or target} ({error.strerror or error}): free some "
@@ -88,11 +88,11 @@ class _Delivery:
         target: Path,
         options: FetchOptions,
         allow_patterns: Sequence[str] | None,
-        needed: str | None,
+        is_model: bool,
         seen: Callable[[int, int], object] | None,
     ) -> None:
         self._source, self._target, self._options, self._seen = source, target, options, seen
-        self._patterns, self._needed = allow_patterns, needed
+        self._patterns, self._is_model = allow_patterns, is_model
         self._staging = target / STAGING
         self._record = Record.read(target)
 
@@ -128,8 +128,8 @@ class _Delivery:
         return Delivery(len(wanted), total, progress.came, progress.seconds, kinds, licence)
 
     def _wanted(self, entries: Mapping[str, Entry]) -> list[Entry]:
-        if self._needed is not None and self._needed not in entries:
-            raise CheckpointError(_no_model(self._source.uri, self._needed, sorted(entries)))
+        if self._is_model:
+            _require_model(self._source.uri, entries)
         names = wanted_files(entries, self._patterns)
         if not names:
             told = f"none matches {list(self._patterns)}" if self._patterns else "none of them is worth fetching"
@@ -247,15 +247,18 @@ class _Delivery:
         return lambda file, entry: integrity.check_index(file, entry, names, self._source.uri)
 
 
-def _no_model(uri: str, needed: str, names: Sequence[str]) -> str:
-    """Why a source without ``needed`` is no model, and which folder of it may be meant."""
-    below = min((name for name in names if name.endswith(f"/{needed}")), key=lambda name: name.count("/"), default="")
-    folder = f"{uri.rstrip('/')}/{below.rpartition('/')[0]}"
-    return (
-        f"{uri} is not a model directory: {needed} is not in it, which holds {', '.join(names[:8])}"
-        f"{', …' if len(names) > 8 else ''}; "
-        + (f"did you mean {folder}?" if below else f"name the directory that holds {needed} and the weights.")
-    )
+def _require_model(uri: str, names: Iterable[str]) -> None:
+    """Raise a CheckpointError when config.json is not among ``names``; it says where one is, or what there is."""
+    names = sorted(names)
+    if "config.json" in names:
+        return
+    nested = sorted((name for name in names if name.endswith("/config.json")), key=lambda name: name.count("/"))
+    if nested:
+        folders = [f"{uri.rstrip('/')}/{name.removesuffix('/config.json')}/" for name in nested[:3]]
+        hint = f"did you mean {' or '.join(folders)}?"
+    else:
+        hint = f"it holds {', '.join(names[:8])}; name what holds config.json and the weights."
+    raise CheckpointError(f"{uri} is not a model directory: config.json is not in it; {hint}")
 
 
 def _ordered(files: Sequence[Sequence[Part]]) -> list[Part]:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bloomery.checkpoints import hub_snapshot
 from bloomery.checkpoints.delivery import Delivery, deliver
 from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.source import Source
@@ -43,29 +42,25 @@ def fetch(
 ) -> Path:
     """The local directory that holds the checkpoint of ``uri``.
 
-    A local path or ``file://`` URL is returned as it is. ``s3://bucket/prefix`` and hub ids (``org/name``) are fetched
-    into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of their own whose name
-    ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors"); without it
-    all are taken except weights that are there in a second format. Unless ``any_layout``, config.json must be among
-    them. Raises CheckpointError, and ConfigurationError for files that SageMaker's security controls forbid.
+    A local path or ``file://`` URL is returned as it is. What ``open_source`` knows besides (s3://, https://, a hub's
+    id) is fetched into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of its own
+    whose name ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors");
+    without it all are taken except weights that are there in a second format. Unless ``any_layout``, config.json must
+    be among them. Raises CheckpointError, and ConfigurationError for files that SageMaker's security controls forbid.
     """
     text = str(uri)
     local = local_path(text)
     if local is not None:
         return _checked(local, text)
+    source = open_source(text, revision=revision)
     parent = Path(directory or tempfile.gettempdir())
-    name = text.rstrip("/").rpartition("/")[2].partition("@")[0]
-    asked = repr((text.rstrip("/"), revision, sorted(allow_patterns or ())))
+    name = source.uri.rstrip("/").rpartition("/")[2].partition("@")[0]  # without what may be secret in a query
+    asked = repr((text.removeprefix("hf://").rstrip("/"), revision, sorted(allow_patterns or ())))
     target = parent / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
     if directory is None:
         _check_owner(target)
-    if not text.startswith("s3://"):
-        with _locked(target):
-            hub_snapshot.fetch(text, target, revision, allow_patterns)
-        return _searched(target) if allow_patterns or any_layout else _checked(target, text)
-    source = open_source(text, revision=revision)
     is_free = bool(allow_patterns) or any_layout
-    fetch_into(source, target, allow_patterns=allow_patterns, needed=None if is_free else _CONFIG)
+    fetch_into(source, target, allow_patterns=allow_patterns, is_model=not is_free)
     return _searched(target) if is_free else _checked(target, text)
 
 
@@ -75,19 +70,19 @@ def fetch_into(
     *,
     options: FetchOptions | None = None,
     allow_patterns: Sequence[str] | None = None,
-    needed: str | None = None,
+    is_model: bool = False,
     seen: Callable[[int, int], object] | None = None,
 ) -> Delivery:
     """Make the directory ``target`` hold the wanted files of ``source`` as they are now; one process at a time does.
 
-    ``options``: from the environment by default. ``needed``: a file that must be there. ``seen`` is told of bytes that
-    are there and of all, from any thread. Raises CheckpointError, with nothing new under the final names; what serves a
-    later fetch stays in a hidden directory, unless the options want none to go on.
+    ``options``: from the environment by default. ``is_model``: whether config.json must be there. ``seen`` is told how
+    many bytes are there, and of how many, from any thread. Raises CheckpointError, with nothing new under the final
+    names; what serves a later fetch stays in a hidden directory, unless the options want none to go on.
     """
     is_new = not target.exists()
     try:
         with _locked(target):
-            return deliver(source, target, options or FetchOptions.read(), allow_patterns, needed, seen)
+            return deliver(source, target, options or FetchOptions.read(), allow_patterns, is_model, seen)
     except BaseException:
         if is_new:
             with suppress(OSError):  # it holds what a later fetch can go on from

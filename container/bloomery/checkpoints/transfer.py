@@ -105,6 +105,11 @@ class Transfer:
                 self._lock.wait(_TICK_SECONDS)
             tick()
 
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong first: for who waits for some of the parts only."""
+        return self._error
+
     def close(self) -> None:
         """End all reads at once and wait for the threads, so that no byte reaches a sink afterwards."""
         with self._lock:

@@ -127,6 +127,52 @@ def check(
     raise typer.Exit(checking.check(directory, env, env_now, as_json))
 
 
+sagemaker_local = typer.Typer(help="SageMaker on this machine: its API, and endpoints that really serve.")
+app.add_typer(sagemaker_local, name="sagemaker-local")
+
+
+@sagemaker_local.callback(invoke_without_command=True)
+def emulate(
+    context: typer.Context,
+    host: Host = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one.  [default: 8099]")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="What survives a restart.  [default: below ~/.local/state]"),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REGEX=COMMAND", help="What runs for images that match; repeatable."),
+    ] = None,
+    log_bodies: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Keep requests and answers there, as JSON lines.")
+    ] = None,
+) -> None:
+    """SageMaker on this machine, until SIGTERM or Ctrl-C."""
+    if context.invoked_subcommand is not None:
+        return
+    from bloomery.cli import emulating
+
+    raise typer.Exit(emulating.emulate(emulating.Wanted(host, port, state, image or [], log_bodies)))
+
+
+@sagemaker_local.command("env")
+def exports(
+    context: typer.Context,
+    host: Host = None,
+    port: Annotated[int | None, typer.Option(help="Port of the emulator.  [default: 8099]")] = None,
+    sdk: Annotated[bool, typer.Option("--sdk", help="Make the SageMaker Python SDK (v2, v3) find STS there.")] = False,
+) -> None:
+    """Print shell lines that point AWS clients at the emulator: eval "$(bloomery sagemaker-local env)"."""
+    import os
+
+    from bloomery.cli import emulating
+
+    above = context.parent.params if context.parent else {}
+    host, port = host or above.get("host"), port or above.get("port")
+    sys.stdout.write(emulating.exports(host, port, os.environ, sdk=sdk))
+
+
 def main() -> None:
     """The console script."""
     try:

@@ -15,6 +15,7 @@ and the asynchronous server share one decoder: ``read_blocking`` and ``read_asyn
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,8 @@ class Dialect(Enum):
 
     def __init__(self, prefix: struct.Struct) -> None:
         # Attributes of the member itself: Enum's own ``value`` is a property, which costs more than the packing.
-        self.pack, self.unpack, self.size = prefix.pack, prefix.unpack, prefix.size
+        self.pack, self.unpack, self.unpack_from = prefix.pack, prefix.unpack, prefix.unpack_from
+        self.size = prefix.size
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,14 @@ def _encode_count(count: int, what: str) -> bytes:
 
 def _encode_properties(properties: dict[str, str], dialect: Dialect) -> list[bytes]:
     out = [_encode_count(len(properties), "properties")]
-    for key, value in properties.items():
-        out += encode_string(key, dialect), encode_string(value, dialect)
+    if dialect is Dialect.INT16:
+        out += [encode_string(text, dialect) for text in itertools.chain.from_iterable(properties.items())]
+        return out
+    append, pack = out.append, dialect.pack
+    for text in itertools.chain.from_iterable(properties.items()):  # encode_string, without a call for each
+        encoded = text.encode("utf-8", "surrogatepass")
+        append(pack(len(encoded)))
+        append(encoded)
     return out
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from bloomery.errors import WorkerError
-from bloomery.protocol.frames import ResponseHead, decode_response
+from bloomery.protocol.frames import ResponseHead
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.concurrency import Lost, Tasks
 from bloomery.workers.connection import Connection
@@ -85,7 +85,7 @@ class _Exchange:
     def begin(self, encoded: bytes) -> None:
         for connection in self._connections:
             connection.open_for_answers = True
-            connection.expect(decode_response(), partial(self._take, connection))
+            connection.expect_head(partial(self._take, connection))
             connection.send(encoded)
 
     def failure(self) -> tuple[int, str] | None:

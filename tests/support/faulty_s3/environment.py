@@ -10,7 +10,6 @@ FOREIGN = (
     "AWS_PROFILE",
     "AWS_SESSION_TOKEN",
     "AWS_REGION",
-    "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL_S3",
     "AWS_CA_BUNDLE",
 )
@@ -22,6 +21,7 @@ def client_environment(url: str) -> dict[str, str]:
         "AWS_ENDPOINT_URL": url,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from http import HTTPStatus
 
 from tests.support.faulty_s3.operations import Request
 
 _HEAD_LIMIT = 1 << 16
+_ABSOLUTE = re.compile(r"^http://[^/]*")  # some clients write the whole URL, and servers must take it
 
 
 class Gone(Exception):
@@ -31,7 +33,7 @@ class Reader:
         self._rest = self._rest[end + 4 :]
         method, target, _ = first.split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        path, _, query = target.partition("?")
+        path, _, query = _ABSOLUTE.sub("", target).partition("?")
         if headers.get("expect", "").lower() == "100-continue":
             self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         return Request(method, path, query, headers, self._body(int(headers.get("content-length", 0))))

@@ -45,6 +45,8 @@ class Credentials:
         self.check_fresh(headers)
         stamp = headers.get("x-amz-date", "")
         _check_time(stamp)
+        if any(name.startswith("x-amz-") and name not in signed.split(";") for name in headers):
+            raise S3Error(403, "AccessDenied", "There were headers present in the request which were not signed")
         scope = f"{day}/{region}/s3/aws4_request"
         canonical = _canonical_request(method, path, query, headers, signed)
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
