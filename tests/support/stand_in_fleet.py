@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ class StandInFleet:
         self._running[spec.name] = spec
         phase("waiting for /ping")
         await asyncio.sleep(float(wanted.get("SECONDS", "0")))
-        while "HOLD" in wanted and Path(wanted["HOLD"]).exists():
+        while "HOLD" in wanted and Path(wanted["HOLD"]).exists():  # noqa: ASYNC110 - another process removes it
             await asyncio.sleep(0.02)
         if "FAILURE" in wanted:
             raise DeploymentFailure(wanted["FAILURE"])
@@ -47,6 +48,8 @@ class StandInFleet:
 
     async def close(self, grace: float) -> None:
         print(f"closed with {grace:g} s for {sorted(self._running)}", flush=True)
+        if grace and "STAND_IN_CLOSES_NEVER" in os.environ:
+            await asyncio.Event().wait()
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """``python -m bloomery.bench``: ``engines`` compares the engines, ``echo`` measures the server alone, ``recovery`` how
-soon it answers again when a rank is killed, ``fetch`` how fast checkpoints come from S3."""
+soon it answers again when a rank is killed, ``fetch`` how fast checkpoints come from S3, ``emulator`` what the
+SageMaker emulator costs."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bloomery.bench import checkpoints, echo, engines, fetching, fetching_report, recovery, report
+from bloomery.bench import checkpoints, echo, emulating, engines, fetching, fetching_report, recovery, report
 from bloomery.bench.configurations import CONFIGURATIONS, Configuration
 from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.processes.machine import cores
@@ -60,7 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     kill = commands.add_parser("recovery", help="from kill -9 of a rank to the next right answer")
     kill.add_argument("--kills", type=int, default=5, help="per model (default 5)")
     kill.set_defaults(run=_recovery)
-    for command in (compare, server, fetch, kill):
+    emulator = commands.add_parser("emulator", help="the SageMaker emulator: start, cost of an invocation and a stream")
+    emulator.add_argument("--seconds", type=float, default=3.0, help="per case and round (default 3)")
+    emulator.add_argument("--rounds", type=int, default=5, help="direct and through it in turns (default 5)")
+    emulator.set_defaults(run=_emulator)
+    for command in (compare, server, fetch, kill, emulator):
         command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     return parser
 
@@ -129,6 +134,15 @@ def _recovery(options: argparse.Namespace) -> int:
     results = recovery.run(options.kills)
     print(f"kill -9 of a rank, {_machine()}\n")
     print(recovery.table(results))
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
+def _emulator(options: argparse.Namespace) -> int:
+    results, starts = emulating.run(options.seconds, options.rounds)
+    print(f"echo container, direct and through the emulator, {_machine()}\n")
+    print(emulating.table(results))
+    print(f"\n{emulating.start_line(starts)}")
     _write(options.json, [result.as_json() for result in results])
     return 0
 

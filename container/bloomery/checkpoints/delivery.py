@@ -21,6 +21,7 @@ from bloomery.checkpoints.journal import Journal, Written
 from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.progress import Progress, megabytes
 from bloomery.checkpoints.publish import Kept, Record
+from bloomery.checkpoints.room import check_room
 from bloomery.checkpoints.source import ChangedError, Entry, Source, UnreachableError
 from bloomery.checkpoints.staging import StagedFile, resumable
 from bloomery.checkpoints.transfer import Part, Transfer
@@ -33,18 +34,18 @@ log = logging.getLogger(__name__)
 PHASE = "fetching checkpoint"
 STAGING = ".fetching"
 _FILES, _JOURNAL = "files", "journal"
-_RESERVE = 64 << 20  # bytes that stay free
 _HEADERS_FIRST = 256  # files whose first part comes before the rest of any, all of them open meanwhile
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What was done. ``came``: bytes that were read, of ``total``. ``evidence``: how many files agree with a checksum
-    of that kind; under "" those whose source has none.
+    """What was done. ``fetched``: how many of the ``files`` were not there; ``came``: bytes that were read for them.
+    ``evidence``: how many of those agree with a checksum of that kind; under "" those whose source has none.
     """
 
     files: int
     total: int
+    fetched: int
     came: int
     seconds: float
     evidence: Mapping[str, int]
@@ -108,7 +109,7 @@ class _Delivery:
         total = sum(entry.size for entry in wanted)
         if not missing and not self._outdated(entries, wanted):
             log.info("%s: already in %s", self._source.uri, self._target)
-            return Delivery(len(wanted), total, 0, 0.0, {}, None)
+            return Delivery(len(wanted), total, 0, 0, 0.0, {}, None)
         licence = self._source.licence
         log.info(
             "%s: %d files, %s%s",
@@ -125,7 +126,7 @@ class _Delivery:
         _clean(self._staging, keep=False)
         progress.finish()
         kinds = Counter(integrity.evidence(entry) if self._options.verify else "" for entry in missing)
-        return Delivery(len(wanted), total, progress.came, progress.seconds, kinds, licence)
+        return Delivery(len(wanted), total, len(missing), progress.came, progress.seconds, kinds, licence)
 
     def _wanted(self, entries: Mapping[str, Entry]) -> list[Entry]:
         if self._is_model:
@@ -182,7 +183,7 @@ class _Delivery:
         if not self._record.complete or any(not (self._target / name).is_file() for name in files):
             raise error
         log.warning("%s; using what was fetched earlier into %s", error, self._target)
-        return Delivery(len(files), sum(kept.size for kept in files.values()), 0, 0.0, {}, None)
+        return Delivery(len(files), sum(kept.size for kept in files.values()), 0, 0, 0.0, {}, None)
 
     def _transfer(self, missing: Sequence[Entry], names: frozenset[str]) -> tuple[Progress, list[StagedFile]]:
         """Read ``missing`` into staged files, whole and checked."""
@@ -191,7 +192,7 @@ class _Delivery:
         done = sum(part.length for parts in written for part in parts)
         if done:
             log.info("%s: going on from %s of an earlier fetch", self._source.uri, megabytes(done))
-        self._check_room(total - done)
+        check_room(self._source.uri, self._target, total - done)
         progress = Progress(PHASE, total, what=self._source.uri, done=done, seen=self._seen)
         files: list[StagedFile] = []
         with ExitStack() as stack:
@@ -226,15 +227,6 @@ class _Delivery:
         paths = [self._path(entry) for entry in missing]
         with ThreadPoolExecutor(cores(), "check") as pool:
             return list(pool.map(partial(resumable, verify=self._options.verify), missing, paths, claims))
-
-    def _check_room(self, needed: int) -> None:
-        """Raise a CheckpointError when ``needed`` bytes do not fit into ``target``."""
-        free = shutil.disk_usage(self._target).free
-        if free < needed + _RESERVE:
-            raise CheckpointError(
-                f"{self._source.uri} needs {megabytes(needed)} in {self._target}, where {megabytes(free)} are free: "
-                "name a directory on a larger volume (TMPDIR; on SageMaker: VolumeSizeInGB)."
-            )
 
     def _path(self, entry: Entry) -> Path:
         return self._staging / _FILES / entry.name

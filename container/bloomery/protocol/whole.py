@@ -1,7 +1,8 @@
 """Frames that are here in whole, decoded at one go: the way of nearly every small request and answer.
 
 A shortcut past the generators of ``frames``, several times as fast. Whatever is not plain (something is missing, too
-long, null where text belongs, not quite UTF-8) gives None: ``frames`` then decodes it piece by piece, or says what is wrong.
+long, null where text belongs, not quite UTF-8) gives None: ``frames`` then decodes it piece by piece, or says what is
+wrong with it.
 """
 
 from __future__ import annotations

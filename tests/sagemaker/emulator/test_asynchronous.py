@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 from tests.support.hosting import World, endpoint, hosted, until
 
 from bloomery.sagemaker.emulator.deployment import AsyncOutput, EndpointSpec
+from bloomery.sagemaker.emulator.limits import Limits
 
 
 async def submit(world: World, name: str, **more: Any) -> dict[str, Any]:
@@ -108,16 +108,11 @@ async def test_an_instance_has_so_many_at_a_time_and_the_rest_waits_in_order(tmp
 
 
 async def test_what_waits_too_long_expires(tmp_path: Path) -> None:
-    async with hosted(tmp_path) as world:
+    async with hosted(tmp_path, limits=Limits(waiting=1)) as world:
         spec = await started(world)
-        (instance,) = world.instances(spec.name)
-        instance.healthy = False
-        # The API's least is 60 s: too long for a test, so the header is sent as it is.
-        url = f"{world.url}/endpoints/{spec.name}/async-invocations"
-        headers = {"X-Amzn-SageMaker-RequestTTLSeconds": "1"}
-        async with aiohttp.ClientSession() as session, session.post(url, data=b"x", headers=headers) as answer:
-            failed = answer.headers["X-Amzn-SageMaker-FailureLocation"]
-        assert b"waited longer than its RequestTTLSeconds (1)" in await arrived(world, failed)
+        world.instances(spec.name)[0].healthy = False
+        told = await submit(world, spec.name, Body=b"x")
+        assert b"waited longer than its RequestTTLSeconds (1)" in await arrived(world, told["FailureLocation"])
 
 
 async def test_wrong_requests_are_refused_at_once(tmp_path: Path) -> None:
@@ -130,6 +125,8 @@ async def test_wrong_requests_are_refused_at_once(tmp_path: Path) -> None:
             (spec.name, {"Body": b"x", "InputLocation": "s3://a/b"}, "mutually exclusive"),
             (spec.name, {}, "mutually exclusive"),
             (spec.name, {"Body": b"x" * 128_001}, "less than or equal to 128000"),
+            (spec.name, {"Body": b"x", "InvocationTimeoutSeconds": 4000}, "'invocationTimeoutSeconds' failed"),
+            (spec.name, {"InputLocation": "file:///x"}, "'inputLocation' failed to satisfy constraint"),
         ):
             with pytest.raises(ClientError, match=message):
                 await submit(world, name, **more)

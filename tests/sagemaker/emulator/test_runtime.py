@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError, EventStreamError
 from tests.support.hosting import ACCOUNT, REGION, World, endpoint, hosted, until
 
+from bloomery.sagemaker.emulator import eventstream
 from bloomery.sagemaker.emulator.limits import Limits
 
 
@@ -149,6 +150,16 @@ async def test_the_target_variant_is_asked(tmp_path: Path) -> None:
         assert "other" in str(error)
 
 
+async def test_parameters_are_checked_against_the_model(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as world:
+        spec = endpoint()
+        await world.start(spec)
+        error = await failure(invoke(world, spec.name, CustomAttributes="x" * 1025))
+        assert error.response["Error"]["Code"] == "ValidationError"
+        assert "at 'customAttributes' failed to satisfy constraint: Member must have length less than" in str(error)
+        assert "'endpointName' failed to satisfy constraint" in str(await failure(invoke(world, "no_such_name")))
+
+
 async def test_a_body_may_have_so_many_bytes(tmp_path: Path) -> None:
     async with hosted(tmp_path, limits=Limits(payload=1000)) as world:
         spec = endpoint()
@@ -206,6 +217,18 @@ async def test_a_container_that_dies_within_a_stream_ends_it_with_an_exception(t
             await stream(world, spec.name, {"stream": ["a", "b", "c"], "break_after": 2})
         assert caught.value.response["Error"]["Code"] == "ModelStreamError"
         assert "was reset or closed" in str(caught.value)
+
+
+async def test_a_fault_of_our_own_ends_a_stream_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(_: bytes) -> bytes:
+        raise ValueError("a fault")
+
+    async with hosted(tmp_path) as world:
+        spec = endpoint()
+        await world.start(spec)
+        monkeypatch.setattr(eventstream, "payload_parts", wrong)
+        with pytest.raises(EventStreamError, match=r"InternalStreamFailure.*Try your request again"):
+            await stream(world, spec.name, {"stream": ["a"]})
 
 
 async def test_a_stream_has_so_much_time(tmp_path: Path) -> None:

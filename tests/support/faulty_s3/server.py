@@ -199,7 +199,7 @@ class FaultyS3:
             if fault.kind == "latency":
                 sender.wait(fault.seconds)
             elif fault.kind == "replace":
-                self.objects.replace(request.bucket, request.key)
+                self.objects.replace(request.bucket, request.key, fault.content)
             elif fault.kind in ("reset", "truncate", "stall") and fault.after_bytes is None:
                 sender.end(fault)
 
