@@ -17,7 +17,6 @@ from typing import Any
 
 from bloomery.checkpoints import card
 from bloomery.checkpoints.directory import DirectorySource, FileBody
-from bloomery.checkpoints.hub_snapshot import fetch as fetch
 from bloomery.checkpoints.names import check_names
 from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import persistently

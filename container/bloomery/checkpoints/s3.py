@@ -20,8 +20,6 @@ from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.s3_access import POOL, S3Access
 from bloomery.checkpoints.s3_errors import DeniedError, Refusal
-from bloomery.checkpoints.s3_prefix import fetch as fetch
-from bloomery.checkpoints.s3_prefix import fetch_object as fetch_object
 from bloomery.checkpoints.source import Body, ChangedError, Entry
 from bloomery.checkpoints.transport import Transport
 from bloomery.errors import CheckpointError
