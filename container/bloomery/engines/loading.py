@@ -174,8 +174,8 @@ class Filler:
         ranges = None if split.axis is None else split.ranges
         self.reader.fill(tensor, source, ranges, split.axis or 0, self._progress.add)
 
-    def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range], axis: int) -> None:
-        """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``."""
+    def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range] | None, axis: int) -> None:
+        """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``, or all."""
         if name in self._left:
             self._asked[name] = self._left.pop(name), source
             _poison(self._asked[name][0])
