@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bloomery.errors import ConfigurationError, ProtocolError
+from bloomery.protocol import whole
 from bloomery.protocol.frames import Dialect, Request, decode_request, read_blocking
 
 ACCEPT_TIMEOUT = 30.0  # DJLServing's own; it connects right after it has seen the line "Python engine started."
@@ -87,6 +88,11 @@ class Connection:
         """The next request. PeerClosedError between frames, ProtocolError for anything that is no frame."""
         if self._start == self._end and not self._fill():
             raise PeerClosedError
+        if self.dialect is not None:
+            found = whole.request(bytes(memoryview(self._buffer)[self._start : self._end]), self.dialect)
+            if found is not None:
+                self._start += found[1]
+                return found[0]
         request, dialect = read_blocking(decode_request(self.dialect), self._receive)
         if request.properties:
             self.dialect = dialect

@@ -86,14 +86,14 @@ def test_a_changed_pin_changes_the_fingerprint(bootstrap: ModuleType, requiremen
 def test_the_cuda_build_of_torch_is_announced_with_the_way_to_the_cpu_build(
     bootstrap: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bootstrap.announce(fake_pip(tmp_path, ["torch", "nvidia-cublas"]), [])
+    bootstrap.announce(fake_pip(tmp_path, ["torch", "nvidia-cublas"]), [], tmp_path / ".venv")
     assert "TORCH=2.13.0+cpu" in capsys.readouterr().out
 
 
 def test_the_cpu_build_is_announced_with_its_megabytes(
     bootstrap: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bootstrap.announce(fake_pip(tmp_path, ["torch", "numpy"]), [])
+    bootstrap.announce(fake_pip(tmp_path, ["torch", "numpy"]), [], tmp_path / ".venv")
     printed = capsys.readouterr().out
     assert "up to 0 MB" in printed  # both lie on this disk
     assert "CUDA" not in printed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bloomery.checkpoints.answer import Answer
-from bloomery.checkpoints.source import Entry, TransientError
+from bloomery.checkpoints.source import ChangedError, Entry, TransientError
 from bloomery.errors import CheckpointError
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -25,9 +25,9 @@ class RangeBody:
     """The bytes of an answer to a request for a range."""
 
     def __init__(self, answer: Answer, entry: Entry, start: int, length: int, what: str) -> None:
-        """Raises TransientError or CheckpointError when ``answer`` (200 or 206) is not the range."""
+        """Raises TransientError, ChangedError or CheckpointError when ``answer`` (200 or 206) is not the range."""
         self._answer, self._left, self._what = answer, length, what
-        if answer.status == 206:
+        if answer.status == 206 or "content-range" in answer.headers:  # rclone sends a range with status 200
             _check(answer.headers.get("content-range", ""), entry, start, length, what)
         elif (start, length) != (0, entry.size):
             raise CheckpointError(
@@ -54,7 +54,9 @@ def _check(told: str, entry: Entry, start: int, length: int, what: str) -> None:
     if match is None:
         raise TransientError(f"{what}: the server sent a range without saying which (Content-Range: {told!r})")
     first, last, total = match.groups()
-    if (int(first), int(last)) != (start, start + length - 1) or total not in ("*", str(entry.size)):
+    if total not in ("*", str(entry.size)):
+        raise ChangedError(f"{what}: the file is {total} bytes long now, not {entry.size}")
+    if (int(first), int(last)) != (start, start + length - 1):
         raise TransientError(f"{what}: the server sent another range of it (Content-Range: {told!r})")
 
 

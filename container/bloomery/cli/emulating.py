@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bloomery import cli
+from bloomery import cli, sagemaker
 from bloomery.cli import logs
 from bloomery.errors import ConfigurationError
 from bloomery.http_api import listen
@@ -75,8 +75,11 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | 
     }[outcome]
 
 
-def exports(host: str | None, port: int | None, environment: Mapping[str, str]) -> str:
-    """Shell lines after which AWS clients use the emulator, and cannot reach an account if they miss it."""
+def exports(host: str | None, port: int | None, environment: Mapping[str, str], *, sdk: bool = False) -> str:
+    """Shell lines after which AWS clients use the emulator, and cannot reach an account if they miss it.
+
+    ``sdk``: the SageMaker Python SDK, too, which needs more than variables (``sagemaker.sdk_shim``).
+    """
     values = {"AWS_ENDPOINT_URL": str(Address("http", host or HOST, PORT if port is None else port))}
     lines = []
     if _external_s3(environment) and "AWS_ACCESS_KEY_ID" in environment:
@@ -85,6 +88,9 @@ def exports(host: str | None, port: int | None, environment: Mapping[str, str]) 
         values |= {"AWS_ACCESS_KEY_ID": _KEY, "AWS_SECRET_ACCESS_KEY": _KEY}
     region = _region(environment)
     values |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_EC2_METADATA_DISABLED": "true"}
+    if sdk:
+        shim = Path(sagemaker.__file__).with_name("sdk_shim")
+        values["PYTHONPATH"] = os.pathsep.join([str(shim), *filter(None, [environment.get("PYTHONPATH")])])
     # What would lead a client elsewhere in spite of the above.
     stray = {"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"}
     stray |= {name for name in environment if name.startswith("AWS_ENDPOINT_URL_")} - {"AWS_ENDPOINT_URL_S3"}

@@ -52,12 +52,11 @@ class AccessHandler(logging.Handler):
         """Keep the line, and see that it is written soon."""
         second = int(record.created)
         if second != self._second:
-            self._second, self._stamp = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._second, self._stamp = second, time.strftime("%Y-%m-%d %H:%M:%S,", time.localtime(second))
         message = record.getMessage()
         if "://" in message:
             message = redact(message)
-        milliseconds = int((record.created - second) * 1000)
-        self._lines.append(f"{self._stamp},{milliseconds:03d} {record.levelname:<7} {record.name}: {message}\n")
+        self._lines.append(f"{self._stamp}{int(record.msecs):03d} {record.levelname:<7} {record.name}: {message}\n")
         if len(self._lines) == 1:
             asyncio.get_running_loop().call_later(_FLUSH_AFTER, self.flush)
 

@@ -76,8 +76,8 @@ def load(
     rank.current.report("building model")
     auto_class = models.auto_class(config, task)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
-    preparation = precision.Preparation(chosen, _device())
     with memory.returned_when_freed(), loading.reading(open_reader(checkpoint, meta.rename, ranks)) as reader:
+        preparation = precision.Preparation(chosen, _device(), reader.scales)
         if inject:
             model = _load_injected(meta, reader, chosen.dtype, ranks, limit, preparation.apply)
         else:

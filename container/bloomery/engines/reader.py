@@ -16,9 +16,10 @@ import torch
 from safetensors import safe_open
 
 from bloomery.checkpoints.checkpoint import refusal
+from bloomery.checkpoints.pickled import PickledFile
+from bloomery.checkpoints.presharded import CONFIG
 from bloomery.engines import presharded
-from bloomery.engines.pickled import PickledFile
-from bloomery.engines.presharded import PreshardedFile
+from bloomery.engines.split_safetensors import Dequantised, StoredScales
 from bloomery.errors import CheckpointError, ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,12 @@ class Pending(Protocol):
 
 class Reader(Protocol):
     """Fills tensors from a checkpoint. ``where``: what errors call it; ``ahead``: bytes that are worth asking for
-    before the first of them are waited for, 0 when ``fill`` itself copies."""
+    before the first of them are waited for, 0 when ``fill`` itself copies; ``scales``: of weights that are int8 in the
+    file, by the address of what they were filled into."""
 
     where: str
     ahead: int
+    scales: dict[int, StoredScales]
 
     def __contains__(self, name: str) -> bool: ...
 
@@ -117,6 +120,7 @@ class CheckpointReader:
         self._allow_pickle = allow_pickle
         self._handles: dict[Path, Any] = {}
         self._where: dict[str, tuple[Path, str]] = {}  # model name -> file, name in the file
+        self.scales: dict[int, StoredScales] = {}
         for file, names in _files(self.path, self._open):
             for name in names:
                 wanted = rename(name) if rename else name
@@ -162,6 +166,8 @@ class CheckpointReader:
             with torch.no_grad():
                 target.copy_(view[...])
             return
+        if isinstance(view, Dequantised):
+            self.scales[target.data_ptr()] = view.scales(ranges if axis == view.axis else [(0, shape[view.axis])])
         offset = 0
         for start, stop in ranges:
             part = target.narrow(axis, offset, stop - start)
@@ -207,7 +213,7 @@ def open_tensors(file: Path) -> Any:
     try:
         if file.suffix == ".safetensors":
             return safe_open(file, framework="pt", device="cpu")
-        return PreshardedFile(file.parent) if file.name == presharded.CONFIG else PickledFile(file)
+        return presharded.opened(file.parent) if file.name == CONFIG else PickledFile(file)
     except (CheckpointError, ConfigurationError):
         raise
     except FileNotFoundError as error:
@@ -233,8 +239,8 @@ def _files(path: Path, open_file: Callable[[Path], Any]) -> Iterator[tuple[Path,
             )
         yield from found.items()
         return
-    if (path / presharded.CONFIG).is_file():
-        yield path / presharded.CONFIG, open_file(path / presharded.CONFIG).keys()
+    if (path / CONFIG).is_file():
+        yield path / CONFIG, open_file(path / CONFIG).keys()
         return
     loose = sorted(path.glob("*.safetensors"))
     if not loose:

@@ -22,6 +22,7 @@ from bloomery.checkpoints.stream_headers import Tensors, read_headers
 from bloomery.engines import rendezvous
 from bloomery.engines.landing import Range, TensorLanding
 from bloomery.engines.reader import CheckpointReader, Reader, share_of
+from bloomery.engines.split_safetensors import StoredScales
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 
@@ -57,6 +58,7 @@ class StreamedReader:
         self, stream: Streamer, files: Sequence[Entry], tensors: Tensors, rename: Callable[[str], str | None]
     ) -> None:
         self.where, self.ahead = stream.source.uri, AHEAD_BYTES
+        self.scales: dict[int, StoredScales] = {}  # an int8 checkpoint is split for its ranks, and read from disk
         self._stream, self._files, self._headers = stream, files, tensors.headers
         self._found: dict[str, tuple[Entry, TensorInfo]] = {}
         for stored, place in tensors.found.items():

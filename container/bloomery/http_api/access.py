@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -17,9 +18,28 @@ def log(
     """Write the line; ``status`` is "gone" when the client left before there was one."""
     if path in _SILENT and status == 200:
         return
+    if not logger.isEnabledFor(logging.INFO):
+        return
     shown = path.encode("unicode_escape").decode("ascii")  # a %0a in the path must not become a line of the log
-    milliseconds = seconds * 1000
-    logger.info("%s %s %s %s %d bytes %.1f ms %s", remote, method, shown, status, size, milliseconds, request_id)
+    line = f"{remote} {method} {shown} {status} {size} bytes {seconds * 1000:.1f} ms {request_id}"
+    logger.handle(_Record(line))
+
+
+class _Record(logging.LogRecord):
+    """A record of this log. The library's own looks for the line of code that logs: twice the time of all the rest."""
+
+    def __init__(self, line: str) -> None:
+        self.__dict__ = _FIELDS.copy()
+        self.msg = line
+        self.created = time.time()
+        self.msecs = (self.created - int(self.created)) * 1000
+
+    def getMessage(self) -> str:  # noqa: N802  # logging's name
+        """The line."""
+        return str(self.msg)
+
+
+_FIELDS = vars(logging.LogRecord(logger.name, logging.INFO, __file__, 0, "", (), None))
 
 
 class NotHttp(logging.Filter):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -25,10 +26,19 @@ from bloomery.http_api import (
     response,
     workflows,
 )
+from bloomery.http_api.finish import Finish
 from bloomery.http_api.management import Management
 from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Door, Permission
-from bloomery.http_api.request import accept_by_default, identify, model_name, read, refuse_too_large, unreadable
+from bloomery.http_api.request import (
+    REQUEST_ID,
+    accept_by_default,
+    identify,
+    model_name,
+    read,
+    refuse_too_large,
+    unreadable,
+)
 from bloomery.http_api.statuses import Statuses
 from bloomery.protocol.frames import Request
 from bloomery.serving.model import Model
@@ -39,18 +49,19 @@ from bloomery.workers.answer import Answer
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-REQUEST_ID = web.RequestKey("request_id", str)
+DIRECT = web.AppKey[dict[str, Handler]]("direct", dict)  # handlers by path that need no router
+FINISH = web.AppKey("finish", Finish)
 _NO_SUCH_PATH = "Requested resource is not found, please refer to API document."
 
 
 def build(registry: Registry, settings: ServerSettings, registrar: Registrar, door: Door) -> web.Application:
     """The application that serves the models of ``registry`` at one of the server's addresses."""
     statuses = Statuses(settings)
-    app = web.Application(
-        middlewares=[_around(statuses, settings.request_id_header_key)], client_max_size=settings.max_request_size
-    )
-    app.on_response_prepare.append(_finish_headers(settings.request_id_header_key))
-    cors.add(app, settings)
+    middlewares = [_around(statuses, settings.request_id_header_key)]
+    if settings.cors_allowed_origin is not None:
+        middlewares.append(cors.preflight)
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_request_size)
+    app[FINISH], app[DIRECT] = Finish(settings), {}
     permission = Permission(settings, door)
     expect = _expectation(settings.max_request_size, statuses)
 
@@ -64,6 +75,7 @@ def build(registry: Registry, settings: ServerSettings, registrar: Registrar, do
         # As in DJLServing, any method and any path below /invocations reach the model.
         for path in ("/invocations", "/invocations/{rest:.*}"):
             add("*", path, inference.invoke)
+        app[DIRECT]["/invocations"] = _inside(middlewares, inference.invoke)
         for path in ("/predictions/{model}", "/predictions/{model}/{version}", "/models/{model}/invoke"):
             add("*", path, inference.predict)
         completions = openai.Door(registry, inference.read, inference.submit)
@@ -133,7 +145,10 @@ def _around(statuses: Statuses, header: str) -> Middleware:
         status: int | str = "gone"
         size = 0
         try:
-            answer = await _answered(request, handler, statuses)
+            try:
+                answer = await handler(request)
+            except Exception as error:
+                answer = _refused(request, error, statuses)
             status, size = answer.status, response.size(answer)
             return answer
         except ConnectionError:
@@ -146,51 +161,39 @@ def _around(statuses: Statuses, header: str) -> Middleware:
     return around
 
 
-async def _answered(http: web.Request, handler: Handler, statuses: Statuses) -> web.StreamResponse:
-    try:
-        return await handler(http)
-    except RequestError as error:
+def _inside(middlewares: list[Middleware], handler: Handler) -> Handler:
+    for middleware in reversed(middlewares):
+        handler = partial(middleware, handler=handler)
+    return handler
+
+
+def _refused(http: web.Request, error: Exception, statuses: Statuses) -> web.Response:
+    """What a client hears of ``error``; raises it again when the client has left while we wrote."""
+    if isinstance(error, RequestError):
         return _refusal(http, error, statuses)
-    except web.HTTPNotFound:
+    if isinstance(error, web.HTTPNotFound):
         return _refusal(http, NotFoundError(_NO_SUCH_PATH), statuses)
-    except web.HTTPMethodNotAllowed as error:
+    if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         refusal = _refusal(http, MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"), statuses)
         refusal.headers[hdrs.ALLOW] = allowed
         return refusal
-    except web.RequestPayloadError as error:
+    if isinstance(error, web.RequestPayloadError):
         return _refusal(http, unreadable(error), statuses)
-    except web.HTTPException as error:
+    if isinstance(error, web.HTTPException):
         wrapped = RequestError(error.text or error.reason)
         wrapped.status, wrapped.type_name = error.status, type(error).__name__
         return _refusal(http, wrapped, statuses)
-    except Exception as error:
-        if isinstance(error, ConnectionError) and (http.transport is None or http.transport.is_closing()):
-            raise  # the client left while we wrote
-        logger.exception("a request failed inside the server")
-        return _refusal(http, RequestError(f"the server failed to answer: {type(error).__name__}: {error}"), statuses)
+    if isinstance(error, ConnectionError) and (http.transport is None or http.transport.is_closing()):
+        raise error
+    logger.error("a request failed inside the server", exc_info=error)
+    return _refusal(http, RequestError(f"the server failed to answer: {type(error).__name__}: {error}"), statuses)
 
 
 def _refusal(http: web.Request, error: RequestError, statuses: Statuses) -> web.Response:
     """The error document that clients of this path read: OpenAI's below /v1/, DJLServing's elsewhere."""
     statuses.apply(error)
     return openai.of_error(error) if http.path.startswith("/v1/") else response.of_error(error)
-
-
-def _finish_headers(request_id: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """The last touch before any response leaves; ``request_id`` is the header for it."""
-
-    async def finish(http: web.Request, answer: web.StreamResponse) -> None:
-        answer.headers[request_id] = http.get(REQUEST_ID) or identify(http, request_id)
-        answer.headers[hdrs.SERVER] = "bloomery"
-        answer.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache, no-store, must-revalidate, private")
-        answer.headers.setdefault(hdrs.PRAGMA, "no-cache")
-        answer.headers.setdefault(hdrs.EXPIRES, "Thu, 01 Jan 1970 00:00:00 UTC")
-        if answer.get(response.NO_CONTENT_TYPE):
-            # The handler set none, so there is none, as in DJLServing; aiohttp would say application/octet-stream.
-            answer.headers.popall(hdrs.CONTENT_TYPE, None)
-
-    return finish
 
 
 def _expectation(limit: int, statuses: Statuses) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:

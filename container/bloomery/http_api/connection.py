@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
 
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from bloomery.errors import BadRequestError, RequestError
 from bloomery.http_api import response
+from bloomery.http_api.finish import Finish, HttpRequest
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Connection(web.RequestHandler):
@@ -28,7 +34,7 @@ class Connection(web.RequestHandler):
         if not self._messages:
             return
         message, body = self._messages[-1]
-        error = getattr(message, "exc", None)
+        error = None if isinstance(message, RawRequestMessage) else message.exc
         if error is None:
             self._body = body
         elif self._body is not None and not self._body.is_eof():
@@ -67,13 +73,27 @@ class _Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """aiohttp's, with these connections."""
+    """aiohttp's, with these connections; ``direct`` answers requests of some paths past the application's router."""
+
+    def __init__(self, app: web.Application, finish: Finish, direct: dict[str, Handler], **settings: Any) -> None:
+        super().__init__(app, **settings)
+        self._finish, self._direct = finish, direct
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
+
+        def handle(http: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+            handler = self._direct.get(http.rel_url.raw_path)
+            # Whether a body shall come at all is asked by the router's own handlers of Expect.
+            if handler is None or hdrs.EXPECT in http.headers:
+                return made.request_handler(http)
+            return handler(cast(web.Request, http))
+
+        factory: Any = made.request_factory  # takes the class as well
+        kind = type("FinishedRequest", (HttpRequest,), {"finish": self._finish})
         return _Server(
-            made.request_handler,
-            request_factory=made.request_factory,
+            handle,
+            request_factory=partial(factory, _cls=kind),
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )

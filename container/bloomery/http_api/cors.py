@@ -14,16 +14,13 @@ _HEADERS = "Content-Type, Accept, Authorization, X-Amzn-SageMaker-Custom-Attribu
 _MAX_AGE = "600"  # seconds a browser may remember a preflight's answer
 
 
-def add(app: web.Application, settings: ServerSettings) -> None:
-    """Answer preflights and mark answers, if the settings name an origin."""
-    if settings.cors_allowed_origin is None:
-        return
-    app.middlewares.append(_preflight)
-    app.on_response_prepare.append(_Policy(settings).mark)
+def policy(settings: ServerSettings) -> Policy | None:
+    """How answers are marked, if the settings name an origin."""
+    return None if settings.cors_allowed_origin is None else Policy(settings)
 
 
 @web.middleware
-async def _preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a preflight, so that it never reaches a model (which takes any method)."""
     wanted = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
     if request.method == hdrs.METH_OPTIONS and hdrs.ORIGIN in request.headers and wanted:
@@ -31,13 +28,15 @@ async def _preflight(request: web.Request, handler: Handler) -> web.StreamRespon
     return await handler(request)
 
 
-class _Policy:
+class Policy:
+    """Of one server."""
+
     def __init__(self, settings: ServerSettings) -> None:
         self._origins = [origin.strip() for origin in (settings.cors_allowed_origin or "").split(",")]
         self._methods = settings.cors_allowed_methods or _METHODS
         self._headers = settings.cors_allowed_headers or _HEADERS
 
-    async def mark(self, http: web.Request, answer: web.StreamResponse) -> None:
+    def mark(self, http: web.BaseRequest, answer: web.StreamResponse) -> None:
         """Say that the page may read this, if it is one that may; others get the answer without the mark."""
         origin = self._allowed(http.headers.get(hdrs.ORIGIN))
         if origin is None:

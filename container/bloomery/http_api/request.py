@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from aiohttp import BodyPartReader, hdrs, web
@@ -16,6 +17,7 @@ from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request, property
 
 # A UUID's form, this process's own random part and a number: uuid4() asks the operating system for every request.
 _PREFIX, _numbers = str(uuid.uuid4())[:24], itertools.count(1)
+REQUEST_ID = web.RequestKey("request_id", str)
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # Properties by which server and worker understand each other: a client that sends such a header would be believed.
 _RESERVED = frozenset(
@@ -31,13 +33,15 @@ _RESERVED = frozenset(
         "reset_rollingbatch",
     ]
 )
+_HANDLER = "handler"  # would choose which function of the handler runs
+_NO_OTHER_HANDLER = "The handler can't be overridden in a request"
 _DECODED = frozenset(("gzip", "deflate", "br", "zstd"))
 
 
-def identify(request: web.Request, header: str) -> str:
+def identify(request: web.BaseRequest, header: str) -> str:
     """The client's request id, by this header, when it is short and printable, else a new one."""
     stated = request.headers.get(header, "")
-    if 0 < len(stated) <= 128 and stated.isascii() and stated.isprintable():
+    if stated and len(stated) <= 128 and stated.isascii() and stated.isprintable():
         return stated
     return f"{_PREFIX}{next(_numbers):012x}"
 
@@ -77,30 +81,48 @@ def _properties(request: web.Request) -> dict[str, str]:
     """Headers under the names the client gave them; of a repeated one the last wins, as in DJLServing."""
     by_lower: dict[str, tuple[str, str]] = {}
     for raw_name, raw_value in request.raw_headers:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        if name.lower() == CUSTOM_ATTRIBUTES:
-            pairs = [part.partition("=") for part in value.split(";")]
-            by_lower.update({key.strip().lower(): (key.strip(), text.strip()) for key, equals, text in pairs if equals})
-        else:
-            by_lower[name.lower()] = (name, value)
-    if "handler" in by_lower:  # it would choose which function of the handler runs
-        raise BadRequestError("The handler can't be overridden in a request")
-    if by_lower.get("content-encoding", ("", ""))[1].strip().lower() in _DECODED:
+        name, lower, passes = _header(raw_name)
+        if passes:
+            by_lower[lower] = name, raw_value.decode("latin-1")
+        elif lower == CUSTOM_ATTRIBUTES:
+            _add_attributes(by_lower, raw_value.decode("latin-1"))
+        elif lower == _HANDLER:
+            raise BadRequestError(_NO_OTHER_HANDLER)
+    if "content-encoding" in by_lower and by_lower["content-encoding"][1].strip().lower() in _DECODED:
         del by_lower["content-encoding"]  # aiohttp has unpacked the body
         by_lower.pop("content-length", None)
-    return {
-        name: value
-        for lower, (name, value) in by_lower.items()
-        if name and lower not in _RESERVED and not lower.startswith(private.PREFIX)
-    }
+    return dict(by_lower.values())
+
+
+@lru_cache(1024)
+def _header(raw_name: bytes) -> tuple[str, str, bool]:
+    """A header's name, the same in lower case, and whether the worker gets the header as it is."""
+    name = raw_name.decode("latin-1")
+    lower = name.lower()
+    return name, lower, lower not in (CUSTOM_ATTRIBUTES, _HANDLER) and _passes(lower)
+
+
+def _passes(lower: str) -> bool:
+    return bool(lower) and lower not in _RESERVED and not lower.startswith(private.PREFIX)
+
+
+def _add_attributes(by_lower: dict[str, tuple[str, str]], value: str) -> None:
+    """The pairs of SageMaker's one header for a container's own."""
+    for name, equals, text in (part.partition("=") for part in value.split(";")):
+        lower = name.strip().lower()
+        if equals and lower == _HANDLER:
+            raise BadRequestError(_NO_OTHER_HANDLER)
+        if equals and _passes(lower):
+            by_lower[lower] = name.strip(), text.strip()
 
 
 async def _body(request: web.Request, limit: int) -> list[ContentPart]:
-    kind = request.content_type.lower()
+    # Most requests are no forms, and aiohttp parses the header with the email library.
+    kind = request.content_type.lower() if "form" in request.headers.get(hdrs.CONTENT_TYPE, "").lower() else ""
     if kind == "multipart/form-data":
         return await _multipart(request, limit) or [("data", b"")]
     try:
-        body = await request.read()
+        body = _read_at_once(request, limit) if request.content.is_eof() else await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise PayloadTooLargeError(
             f"the request's body has more than the {limit} bytes that this server takes (SERVING_MAX_REQUEST_SIZE)"
@@ -113,6 +135,14 @@ async def _body(request: web.Request, limit: int) -> list[ContentPart]:
             raise BadRequestError(f"the body is not application/x-www-form-urlencoded: {error}") from error
         return [(_text(key), value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
     return [("data", body)]
+
+
+def _read_at_once(request: web.Request, limit: int) -> bytes:
+    """A body that is here in whole, as that of nearly every small request is."""
+    body = request.content.read_nowait()
+    if len(body) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit)
+    return body
 
 
 def _text(key: str) -> str:

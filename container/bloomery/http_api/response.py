@@ -10,13 +10,14 @@ from aiohttp import hdrs, web
 
 from bloomery.errors import RequestError, ServiceUnavailableError, StreamError
 from bloomery.http_api import sanitise
+from bloomery.http_api.complete import Complete
+from bloomery.http_api.finish import NO_CONTENT_TYPE
 from bloomery.workers.answer import Answer
 
 logger = logging.getLogger(__name__)
 # How long the last record of a broken stream may take to leave; a client that does not read does without it.
 _LAST_WORD = 2.0
 RETRY_AFTER = "2"  # seconds
-NO_CONTENT_TYPE = web.ResponseKey("no_content_type", bool)
 _SENT = web.ResponseKey("sent", int)  # bytes of a stream's body
 
 
@@ -72,7 +73,7 @@ def body_of(answer: Answer, head: sanitise.Head) -> bytes | None:
 
 def of_head(head: sanitise.Head, body: bytes | None) -> web.Response:
     """A complete response."""
-    response = web.Response(status=head.status, reason=head.reason, body=body)
+    response = Complete(status=head.status, reason=head.reason, body=body)
     _fill_headers(response, head)
     return response
 

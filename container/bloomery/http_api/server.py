@@ -85,8 +85,11 @@ class Server:
         return tls.context(certificate, key) if certificate and key else None
 
     async def _open(self, listener: Listener, door: Door) -> Runner:
+        application = app.build(self._registry, self._settings.server, self._registrar, door)
         runner = Runner(
-            app.build(self._registry, self._settings.server, self._registrar, door),
+            application,
+            application[app.FINISH],
+            application[app.DIRECT],
             handler_cancellation=True,  # without it a client that goes away is noticed by nobody
             access_log=None,
             shutdown_timeout=self._grace + _LAST_WORDS,

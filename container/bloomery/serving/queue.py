@@ -40,11 +40,14 @@ class Queue:
         """Queue ``request``, or hand it to a group with room; CapacityError when the queue is full."""
         key = compatibility.key(request) if self._joins else None
         call = Call(request, key, self._forget)
-        if not self._waiting and not self._joins and (free := self._free()) is not None:
+        if self._joins:
+            self._waiting.append(call)
+            self.match()
+        elif not self._waiting and (free := self._free()) is not None:
             free.begin([call])
             return call
-        self._waiting.append(call)
-        self.match()
+        else:  # whoever waits already would have got what room there is
+            self._waiting.append(call)
         if len(self._waiting) > self._settings.job_queue_size and self._waiting[-1] is call:
             self._waiting.pop()
             raise CapacityError(
@@ -56,6 +59,8 @@ class Queue:
 
     def match(self) -> None:
         """Call it when a group's room or state has changed."""
+        if not self._waiting:
+            return
         now = time.monotonic()
         if any(group.state == "ready" for group in self._groups):
             self._served_at = now
@@ -72,8 +77,11 @@ class Queue:
 
     def _free(self) -> Group | None:
         """The group with the most room left."""
-        best = max(self._groups, key=lambda group: group.capacity, default=None)
-        return best if best is not None and best.capacity > 0 else None
+        best, most = None, 0
+        for group in self._groups:
+            if (capacity := group.capacity) > most:
+                best, most = group, capacity
+        return best
 
     def _take(self, group: Group, now: float) -> list[Call]:
         """The requests that ``group`` shall answer together; none when it is worth waiting for more."""
@@ -100,7 +108,7 @@ class Queue:
 
     def _look_again(self) -> None:
         """Wake up for the oldest batch that is held open, or to see whether anybody serves at all."""
-        if not self._waiting:
+        if not self._waiting or (self._timer is not None and not self._joins):
             return
         now = time.monotonic()
         held = self._waiting[0].arrived_at + self._settings.max_batch_delay if self._joins else now + _LONGEST_WAIT

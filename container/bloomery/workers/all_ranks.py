@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from bloomery.errors import WorkerError
-from bloomery.protocol.frames import ResponseHead, decode_response
+from bloomery.protocol.frames import ResponseHead
 from bloomery.settings.model import ModelSettings
 from bloomery.workers.concurrency import Lost, Tasks
 from bloomery.workers.connection import Connection
@@ -85,7 +85,7 @@ class _Exchange:
     def begin(self, encoded: bytes) -> None:
         for connection in self._connections:
             connection.open_for_answers = True
-            connection.expect(decode_response(), partial(self._take, connection))
+            connection.expect_head(partial(self._take, connection))
             connection.send(encoded)
 
     def failure(self) -> tuple[int, str] | None:
@@ -114,6 +114,10 @@ class _Exchange:
         self._job.touched_at = time.monotonic()
         if head.content is not None and not connection.end_answer():
             return
+        if self._ranks == 1 and head.content is not None:  # the shortest way: nobody to wait for, nothing to follow
+            self._job.reply(head)
+            self._end()
+            return
         self._heads[connection.rank] = head
         if len(self._heads) == self._ranks:
             self._decide()
@@ -139,8 +143,11 @@ class _Exchange:
         self._unfinished -= 1
         if self._unfinished == 0:
             self.tell()
-            self._on_over()
-            self._job.over()
+            self._end()
+
+    def _end(self) -> None:
+        self._on_over()
+        self._job.over()
 
     async def _drain(self, connection: Connection) -> None:
         while not (chunk := await connection.read_chunk()).last:

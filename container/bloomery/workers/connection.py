@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from bloomery.errors import ProtocolError, WorkerError
-from bloomery.protocol import frames
+from bloomery.protocol import frames, whole
 
 _HIGH_WATER = 2**20  # bytes that may wait for a reader before the rank is held up
 
@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._decoder: frames.Decoder[Any] | None = None
         self._take: Callable[[Any], None] = _ignore
+        self._head_taker: Callable[[frames.ResponseHead], None] | None = None  # when nothing of the head is here yet
         self._wanted = 0
         self._advancing = self._paused = False
         self._error: WorkerError | None = None
@@ -58,8 +59,14 @@ class Connection(asyncio.Protocol):
         else:
             asyncio.get_running_loop().call_soon(self.on_lost, self._error)
 
-    def expect(self, decoder: frames.Decoder[frames.Value], take: Callable[[frames.Value], None]) -> None:
-        """Hand the next value that ``decoder`` reads to ``take``. One expectation at a time."""
+    def expect_head(self, take: Callable[[frames.ResponseHead], None]) -> None:
+        """Hand the next answer, up to where its stream begins, to ``take``. One expectation at a time."""
+        if self._size or self._paused or self._advancing:
+            self._expect(frames.decode_response(), take)
+        else:
+            self._head_taker = take
+
+    def _expect(self, decoder: frames.Decoder[frames.Value], take: Callable[[frames.Value], None]) -> None:
         self._decoder, self._take = decoder, take
         self._wanted = next(decoder)
         if self._paused:
@@ -97,6 +104,15 @@ class Connection(asyncio.Protocol):
         if not self.open_for_answers:
             self._fail(WorkerError(f"rank {self.rank} answered garbage: {len(data)} bytes that belong to no request"))
             return
+        if (take := self._head_taker) is not None:
+            self._head_taker = None
+            if (found := whole.response(data)) is not None:
+                head, end = found
+                if end < len(data):
+                    self._pieces, self._size = [data[end:]], len(data) - end
+                take(head)
+                return
+            self._expect(frames.decode_response(), take)
         self._pieces.append(data)
         self._size += len(data)
         if self._decoder is None:
@@ -118,7 +134,7 @@ class Connection(asyncio.Protocol):
         if self._error is not None:
             raise self._error
         self._waiter = asyncio.get_running_loop().create_future()
-        self.expect(decoder, self._wake)
+        self._expect(decoder, self._wake)
         try:
             return cast(frames.Value, await self._waiter)
         finally:
@@ -154,7 +170,7 @@ class Connection(asyncio.Protocol):
         if self._error is not None:
             return
         self._error = error
-        self._decoder = None
+        self._decoder = self._head_taker = None
         self._transport.close()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)

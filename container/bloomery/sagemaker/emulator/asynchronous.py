@@ -64,30 +64,27 @@ class Asynchronous:
         self._invocations, self._limits = invocations, limits
         self._queues: dict[str, _Queue] = {}
         self._running: set[asyncio.Task[None]] = set()
+        fleet.before_close = self.close
 
-    def accept(self, endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> Accepted:
-        """Queue a request, given its HTTP headers. Raises AwsError."""
+    def accept(self, endpoint: Endpoint, given: Mapping[str, Any], body: bytes) -> Accepted:
+        """Queue a request with the parameters ``given``. Raises AwsError."""
         spec, output = endpoint.spec, endpoint.spec.async_output
         said = {"endpoint": spec.name, "account": spec.account}
         if output is None:
             raise AwsError(words.NOT_ASYNCHRONOUS.format(**said), "ValidationError")
         if not output.output:
             raise AwsError(words.NO_OUTPUT.format(**said), "ValidationError")
-        location = headers.get(f"{hop.PRIVATE}InputLocation")
+        location = given.get("InputLocation")
         if (location is None) == (not body):
             raise AwsError(words.BODY_OR_LOCATION.text, "ValidationError")
-        accepted = _accepted(output, headers)
-        waiting = float(headers.get(f"{hop.PRIVATE}RequestTTLSeconds", self._limits.waiting))
+        accepted = _accepted(output, given)
+        waiting = float(given.get("RequestTTLSeconds", self._limits.waiting))
         request = _Request(
             accepted,
             location,
             body,
-            hop.to_container(
-                {**headers, f"{hop.PRIVATE}Inference-Id": accepted.inference_id},
-                headers.get(f"{hop.PRIVATE}Content-Type"),
-                headers.get(f"{hop.PRIVATE}Accept"),
-            ),
-            float(headers.get(f"{hop.PRIVATE}InvocationTimeoutSeconds", self._limits.asynchronous)),
+            hop.to_container({**given, "InferenceId": accepted.inference_id}),
+            float(given.get("InvocationTimeoutSeconds", self._limits.asynchronous)),
             time.monotonic() + waiting,
             waiting,
         )
@@ -176,14 +173,13 @@ class Asynchronous:
             log.warning("%s: nothing could be put into %s: %s", endpoint.spec.name, uri, error)
 
 
-def _accepted(output: AsyncOutput, headers: Mapping[str, str]) -> Accepted:
+def _accepted(output: AsyncOutput, given: Mapping[str, Any]) -> Accepted:
     """Where the answer will be: below the endpoint's place, called as the request says or like nothing else."""
     name = str(uuid.uuid4())
-    extension = headers.get(f"{hop.PRIVATE}S3OutputPathExtension", "").strip("/")
-    file = headers.get(f"{hop.PRIVATE}Filename") or f"{name}.out"
-    places = [(output.output or "").rstrip("/"), extension, file]
+    file = given.get("Filename") or f"{name}.out"
+    places = [(output.output or "").rstrip("/"), given.get("S3OutputPathExtension", "").strip("/"), file]
     failure = None if output.failure is None else f"{output.failure.rstrip('/')}/{name}-error.out"
-    inference_id = headers.get(f"{hop.PRIVATE}Inference-Id") or str(uuid.uuid4())
+    inference_id = given.get("InferenceId") or str(uuid.uuid4())
     return Accepted(inference_id, "/".join(place for place in places if place), failure)
 
 

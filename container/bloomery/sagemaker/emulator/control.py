@@ -75,7 +75,8 @@ class Control:
         parameters = validate.check(operation, await _document(http))
         rules.check(operation, parameters)
         region = calls.region(http.headers.get("Authorization", ""), self._around.region)
-        logger.info("%s", operation)
+        # Clients describe and list in loops.
+        logger.log(logging.DEBUG if operation.startswith(("Describe", "List")) else logging.INFO, "%s", operation)
         return await perform(Call(operation, parameters, region, self._around.account))
 
 

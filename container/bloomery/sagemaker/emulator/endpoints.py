@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from bloomery.errors import DeploymentFailure
@@ -19,18 +19,7 @@ from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, VariantS
 from bloomery.sagemaker.emulator.store import Kind, Record, Store
 
 logger = logging.getLogger(__name__)
-_TIMEOUT = (
-    3600.0  # seconds; SageMaker's own limits where a variant names none are not documented, these are the largest
-)
-_SERVERLESS = "serverless"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What an endpoint is at, for the page."""
-
-    phase: str
-    since: float  # seconds since 1970: when its status changed last
+LINES = 40  # of its containers' output that a failed endpoint keeps
 
 
 class Endpoints:
@@ -56,10 +45,10 @@ class Endpoints:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def all(self) -> list[tuple[Record, Progress]]:
-        """Every endpoint, the newest first."""
+    def all(self) -> list[tuple[Record, str]]:
+        """Every endpoint with what it is at now ("downloading the model data"), the newest first."""
         records = sorted(self._store.all(Kind.ENDPOINT), key=lambda record: record.created, reverse=True)
-        return [(record, Progress(self._phases.get(record.arn, ""), record.modified)) for record in records]
+        return [(record, self._phases.get(record.arn, "")) for record in records]
 
     async def create(self, call: Call) -> dict[str, Any]:
         """CreateEndpoint: answers at once, and deploys."""
@@ -159,7 +148,8 @@ class Endpoints:
         if current is None or current.status != record.status:
             return
         self._phases.pop(record.arn, None)
-        self._store.change(record, status, FailureReason=reason)
+        lines = None if reason is None else self._fleet.last_lines(record.name, LINES)
+        self._store.change(current, status, FailureReason=reason, LastLines=lines)
         if reason is not None:
             logger.warning("endpoint %s: %s: %s", record.name, status, reason)
 

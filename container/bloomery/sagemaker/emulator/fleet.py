@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +72,7 @@ class LocalFleet:
         self._endpoints: dict[str, Endpoint] = {}
         self._session: aiohttp.ClientSession | None = None
         self._sweeping: asyncio.Task[None] | None = None
+        self.before_close: Callable[[], Awaitable[None]] | None = None  # for what uses the session on its own
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -134,6 +135,8 @@ class LocalFleet:
 
     async def close(self, grace: float) -> None:
         """As ``Fleet.close``."""
+        if self.before_close is not None:
+            await self.before_close()
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         await asyncio.gather(*(self._end(endpoint, grace) for endpoint in endpoints))
         if self._session is not None:

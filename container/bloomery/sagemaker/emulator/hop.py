@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -17,10 +18,14 @@ from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.logs import group_of
 
 PRIVATE = "X-Amzn-SageMaker-"
-CUSTOM_ATTRIBUTES = f"{PRIVATE}Custom-Attributes"
 # SageMaker strips every header but those of its API, and adds none that one should rely on.
-_TO_CONTAINER = (CUSTOM_ATTRIBUTES, *(f"{PRIVATE}{name}" for name in ("Target-Model", "Inference-Id", "Session-Id")))
-_FROM_CONTAINER = (CUSTOM_ATTRIBUTES, *(f"{PRIVATE}{name}" for name in ("New-Session-Id", "Closed-Session-Id")))
+_TO_CONTAINER = {
+    "CustomAttributes": f"{PRIVATE}Custom-Attributes",
+    "TargetModel": f"{PRIVATE}Target-Model",
+    "InferenceId": f"{PRIVATE}Inference-Id",
+    "SessionId": f"{PRIVATE}Session-Id",
+}
+_FROM_CONTAINER = tuple(f"{PRIVATE}{name}" for name in ("Custom-Attributes", "New-Session-Id", "Closed-Session-Id"))
 _LONGEST_MESSAGE = 2048  # characters, by the service model
 
 
@@ -62,14 +67,13 @@ class Answer:
         return self.headers.get("Content-Type", "application/octet-stream")
 
 
-def to_container(headers: Mapping[str, str], content_type: str | None, accept: str | None) -> dict[str, str]:
-    """The headers that a container gets."""
-    passed = {name: headers[name] for name in _TO_CONTAINER if name in headers}
+def to_container(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The headers that a container gets, given the parameters of the call."""
     return {
-        "Content-Type": content_type or "application/octet-stream",
-        "Accept": accept or "*/*",
+        "Content-Type": parameters.get("ContentType") or "application/octet-stream",
+        "Accept": parameters.get("Accept") or "*/*",
         "User-Agent": "AHC/2.0",
-        **passed,
+        **{header: parameters[name] for name, header in _TO_CONTAINER.items() if name in parameters},
     }
 
 

@@ -20,7 +20,7 @@ from bloomery.sagemaker.emulator.logs import Logs
 
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL, as SageMaker has it
 _PING_TIMEOUT = 2.0  # seconds, as SageMaker has it
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # between two pings
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # between two pings: seldom enough for logs that show them
 _LONGEST_BACKOFF = 30.0  # seconds before a container that keeps dying is started again
 _CANNOT_RUN = 127
 
@@ -107,7 +107,7 @@ class Instance:
         try:
             async with asyncio.timeout(limit):
                 while not await self._ping(container):
-                    pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, (time.monotonic() - began) / 10))
+                    pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, (time.monotonic() - began) / 5))
                     await asyncio.wait({container.exited}, timeout=pause)
                     if container.exited.done():
                         self.say(f"the container ended ({_how(container)}) before it answered /ping with 200")

@@ -13,10 +13,11 @@ from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.store import Record
 
 _PAGE = 10  # entries, unless MaxResults says otherwise
-_ORDERS: dict[str, Callable[[Record], Any]] = {
-    "Name": lambda record: record.name.lower(),
-    "CreationTime": lambda record: record.created,
-    "Status": lambda record: record.status,
+# By what, and of which type that is.
+_ORDERS: dict[str, tuple[Callable[[Record], Any], type]] = {
+    "Name": (lambda record: record.name.lower(), str),
+    "CreationTime": (lambda record: record.created, float),
+    "Status": (lambda record: record.status, str),
 }
 
 
@@ -25,7 +26,7 @@ def page(records: list[Record], parameters: Mapping[str, Any]) -> tuple[list[Rec
 
     The token holds the last record's place in the order, so that what is created or deleted meanwhile moves nothing.
     """
-    order = _ORDERS[parameters.get("SortBy", "CreationTime")]
+    order, kind = _ORDERS[parameters.get("SortBy", "CreationTime")]
 
     def place(record: Record) -> list[Any]:
         return [order(record), record.name.lower()]
@@ -33,7 +34,7 @@ def page(records: list[Record], parameters: Mapping[str, Any]) -> tuple[list[Rec
     falling = parameters.get("SortOrder", "Descending") == "Descending"
     chosen = sorted((record for record in records if _wanted(record, parameters)), key=place, reverse=falling)
     if "NextToken" in parameters:
-        last = _last_place(parameters["NextToken"], place(records[0]) if records else ["", ""])
+        last = _last_place(parameters["NextToken"], kind)
         chosen = [record for record in chosen if (place(record) < last if falling else place(record) > last)]
     size = parameters.get("MaxResults", _PAGE)
     shown = chosen[:size]
@@ -55,12 +56,12 @@ def _token(place: list[Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
-def _last_place(token: str, example: list[Any]) -> list[Any]:
+def _last_place(token: str, kind: type) -> list[Any]:
     """What ``_token`` was made of; AwsError for another's token, or one of another order."""
     try:
         place = json.loads(base64.urlsafe_b64decode(token))
     except (binascii.Error, ValueError):
         place = None
-    if not isinstance(place, list) or [type(item) for item in place] != [type(item) for item in example]:
+    if not isinstance(place, list) or [type(item) for item in place] != [kind, str]:
         raise AwsError(words.BAD_TOKEN.format())
     return place

@@ -9,10 +9,9 @@ from typing import Any
 from aiohttp import web
 
 from bloomery.sagemaker.emulator.deployment import Fleet
-from bloomery.sagemaker.emulator.endpoints import Endpoints
+from bloomery.sagemaker.emulator.endpoints import LINES, Endpoints
 
 PATH = "/_bloomery/"
-_LINES = 40
 _HTML = Path(__file__).with_name("page.html")
 # The page is one file and talks to this emulator alone.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
@@ -44,14 +43,14 @@ class Page:
     async def _list(self, http: web.Request) -> web.Response:
         now = time.time()
         shown: list[dict[str, Any]] = []
-        for record, progress in self._endpoints.all():
+        for record, phase in self._endpoints.all():
             variants = record.document["Spec"]["variants"]
             shown.append(
                 {
                     "name": record.name,
                     "status": record.status,
-                    "phase": progress.phase,
-                    "elapsed": round(now - progress.since, 1),
+                    "phase": phase,
+                    "elapsed": round(now - record.modified, 1),
                     "reason": record.document.get("FailureReason"),
                     "config": record.document["EndpointConfigName"],
                     "variants": [
@@ -64,7 +63,7 @@ class Page:
                         }
                         for variant in variants
                     ],
-                    "log": self._fleet.last_lines(record.name, _LINES),
+                    "log": self._fleet.last_lines(record.name, LINES) or record.document.get("LastLines", []),
                 }
             )
         return web.json_response({"endpoints": shown}, headers={"Cache-Control": "no-store"})

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from bloomery.sagemaker.emulator import eventstream, hop, words
+from bloomery.sagemaker.emulator import eventstream, hop, parameters, words
 from bloomery.sagemaker.emulator.asynchronous import Asynchronous
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import Surroundings
@@ -21,6 +23,8 @@ from bloomery.sagemaker.emulator.hop import Exchange, ModelError
 from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.invocations import Invocations
 from bloomery.sagemaker.emulator.limits import Limits
+
+log = logging.getLogger(__name__)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _INVOKED = "x-Amzn-Invoked-Production-Variant"
@@ -62,13 +66,8 @@ class Runtime:
         ):
             app.router.add_post(f"/endpoints/{{name}}/{path}", _answering_errors(handler))
 
-        async def stop(_: web.Application) -> None:
-            await self._asynchronous.close()
-
-        app.on_shutdown.append(stop)
-
     async def _invoke(self, request: web.Request) -> web.StreamResponse:
-        async with self._call("InvokeEndpoint", request, request.headers.get("Accept")) as call:
+        async with self._call("InvokeEndpoint", request) as call:
             answer = await hop.ask(
                 self._fleet.session,
                 call.endpoint.spec,
@@ -82,8 +81,7 @@ class Runtime:
         return web.Response(body=answer.body, headers=headers)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        accept = request.headers.get(f"{hop.PRIVATE}Accept")
-        async with self._call("InvokeEndpointWithResponseStream", request, accept) as call:
+        async with self._call("InvokeEndpointWithResponseStream", request) as call:
             began = time.perf_counter()
             try:
                 upstream = await self._first_byte(call)
@@ -134,46 +132,52 @@ class Runtime:
                     await response.write(eventstream.payload_parts(piece))
             return
         except TimeoutError:
-            message, code = words.STREAM_TIME.format(seconds=limit), "ModelInvocationTimeExceeded"
+            last = _broken(words.STREAM_TIME.format(seconds=limit), "ModelInvocationTimeExceeded")
         except _StreamBroken as error:
-            message, code = words.STREAM_BROKEN.format(reason=error), "StreamBroken"
+            last = _broken(words.STREAM_BROKEN.format(reason=error), "StreamBroken")
+        except ConnectionError:  # the client has gone
+            raise
+        except Exception:
+            log.exception("a stream of endpoint %s failed: a fault of the emulator", call.endpoint.spec.name)
+            last = eventstream.exception("InternalStreamFailure", {"Message": words.STREAM_FAILED.text})
         exchange.status = 0
-        await response.write(eventstream.exception("ModelStreamError", {"Message": message, "ErrorCode": code}))
+        await response.write(last)
 
     async def _invoke_async(self, request: web.Request) -> web.StreamResponse:
-        endpoint = self._endpoint(request)
+        given, endpoint = self._asked("InvokeEndpointAsync", request)
         body = await self._body(request, self._limits.inline_payload)
-        accepted = self._asynchronous.accept(endpoint, request.headers, body)
+        accepted = self._asynchronous.accept(endpoint, given, body)
         headers = {f"{hop.PRIVATE}OutputLocation": accepted.output, _REQUEST_ID: str(uuid.uuid4())}
         if accepted.failure is not None:
             headers[f"{hop.PRIVATE}FailureLocation"] = accepted.failure
         return web.json_response({"InferenceId": accepted.inference_id}, status=202, headers=headers)
 
     @contextlib.asynccontextmanager
-    async def _call(self, operation: str, request: web.Request, accept: str | None) -> AsyncIterator[Call]:
+    async def _call(self, operation: str, request: web.Request) -> AsyncIterator[Call]:
         """The request, and the instance that it goes to."""
         arrived = time.perf_counter()
-        endpoint = self._endpoint(request)
+        given, endpoint = self._asked(operation, request)
         spec = endpoint.spec
         if spec.async_output is not None:
             raise _refusal(words.ONLY_ASYNCHRONOUS.format(endpoint=spec.name, account=spec.account))
         body = await self._body(request, self._limits.payload)
-        variant = _variant(endpoint, request.headers.get(f"{hop.PRIVATE}Target-Variant"))
+        variant = _variant(endpoint, given.get("TargetVariant"))
         instance = variant.choose() if variant else None
         if variant is None or instance is None:
             text = words.NO_INSTANCE.format(endpoint=spec.name, account=spec.account)
             raise AwsError(text, "ServiceUnavailable", 503)
-        headers = hop.to_container(request.headers, request.headers.get("Content-Type"), accept)
+        headers = hop.to_container(given)
         with self._invocations.on(operation, endpoint, variant, instance, headers, body, arrived) as exchange:
             yield Call(endpoint, variant, instance, headers, body, exchange)
 
-    def _endpoint(self, request: web.Request) -> Endpoint:
-        """The one that the path names, if it is in service."""
-        name = request.match_info["name"]
+    def _asked(self, operation: str, request: web.Request) -> tuple[dict[str, Any], Endpoint]:
+        """The parameters, and the endpoint that they name, if it is in service."""
+        given = parameters.read(operation, request.match_info["name"], request.headers)
+        name = given["EndpointName"]
         endpoint = self._fleet.serving(name)
         if endpoint is None:
             raise _refusal(words.NOT_FOUND.format(endpoint=name, account=self._around.account))
-        return endpoint
+        return given, endpoint
 
     async def _body(self, request: web.Request, limit: int) -> bytes:
         """The request's body, of ``limit`` bytes at most."""
@@ -196,6 +200,10 @@ async def _next(upstream: aiohttp.ClientResponse) -> bytes:
         return await upstream.content.readany()
     except (aiohttp.ClientError, OSError) as error:
         raise _StreamBroken(str(error) or type(error).__name__) from error
+
+
+def _broken(message: str, code: str) -> bytes:
+    return eventstream.exception("ModelStreamError", {"Message": message, "ErrorCode": code})
 
 
 def _variant(endpoint: Endpoint, target: str | None) -> Variant | None:

@@ -34,14 +34,14 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 @functools.cache
-def service() -> ServiceModel:
-    """SageMaker as botocore describes it. Some 0.1 s the first time."""
-    return botocore.session.Session().get_service_model("sagemaker")
+def service(name: str = "sagemaker") -> ServiceModel:
+    """SageMaker, or its runtime, as botocore describes it. Some 0.1 s the first time."""
+    return botocore.session.Session().get_service_model(name)
 
 
-def check(operation: str, parameters: object) -> dict[str, Any]:
-    """``parameters`` of the call, which are an object and fit the model; otherwise AwsError."""
-    shape = service().operation_model(operation).input_shape
+def check(operation: str, parameters: object, of: str = "sagemaker") -> dict[str, Any]:
+    """``parameters`` of the call of the service ``of``, which are an object and fit the model; otherwise AwsError."""
+    shape = service(of).operation_model(operation).input_shape
     if not isinstance(parameters, dict):
         raise AwsError(words.NOT_JSON.format(reason="it is not an object"), "SerializationException")
     violations = list(_violations(shape, parameters, ""))
