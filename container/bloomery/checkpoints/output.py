@@ -16,7 +16,7 @@ from awscrt.checksums import crc64nvme
 
 from bloomery.checkpoints import manifest
 from bloomery.checkpoints.manifest import Listed
-from bloomery.checkpoints.progress import check_room
+from bloomery.checkpoints.room import check_room
 from bloomery.errors import CheckpointError
 
 
@@ -130,7 +130,7 @@ class DirectoryOutput:
 
     def reserve(self, sizes: Mapping[str, int]) -> None:
         """As ``Output``."""
-        check_room(str(self.target), self._work, sum(sizes.values()))
+        check_room(str(self.target), self._work.parent, sum(sizes.values()))
 
     def create(self, name: str, size: int) -> Writer:
         """As ``Output``."""

@@ -81,6 +81,8 @@ def refused(
     told = f"S3 answered {refusal.status} {code}" + (f": {refusal.message}" if refusal.message else "")
     if code in ("412", "PreconditionFailed"):
         return ChangedError(f"{where}: the object was replaced while it was fetched: retry when the upload is complete")
+    if code in ("404", "NoSuchKey"):
+        return ChangedError(f"{where}: the object is gone since it was listed: upload the checkpoint again and retry")
     if code in ("416", "InvalidRange"):
         return ChangedError(f"{where}: the object is shorter than it was when it was listed")
     slow = code in _SLOW or refusal.status in (429, 503)
@@ -139,8 +141,6 @@ def _skewed(refusal: Refusal) -> str:
 _REMEDIES = {
     "NoSuchBucket": "the bucket {bucket} does not exist: check its name, its account and AWS_ENDPOINT_URL",
     "NoSuchAccessPoint": "the access point {bucket} does not exist: check its name, account and region",
-    "NoSuchKey": "there is no such object; check the bucket and the name",
-    "404": "there is no such object; check the bucket and the name",
     "InvalidObjectState": "the object is archived (Glacier): restore it first (aws s3api restore-object)",
     "InvalidAccessKeyId": "the access key is unknown: check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",

@@ -105,15 +105,10 @@ def shard(
 
 
 def _stream(made: Plan, tensors: Tensors, output: Output, uri: str) -> Weights:
-    progress = Progress(uri, made.source_bytes, phase="splitting checkpoint")
-
-    def read(count: int) -> None:
-        progress.add(count)
-        progress.report()
-
-    weights = write_weights(made, tensors, output, read)
+    progress = Progress("splitting checkpoint", made.source_bytes, what=uri)
+    weights = write_weights(made, tensors, output, progress.add)
     tensors.check()
-    progress.report(last=True)
+    progress.finish()
     return weights
 
 

@@ -138,7 +138,7 @@ class _Uploading:
     def run(self, report: Report, resume: bool) -> None:
         """Do what was planned."""
         todo = [step for step in report.steps if not step.there]
-        progress = Progress(report.uri, sum(step.file.size for step in todo), phase=PHASE)
+        progress = Progress(PHASE, sum(step.file.size for step in todo), what=report.uri)
         if not resume:
             self._drop(self._target.unfinished())
         if todo and self._has_manifest:
@@ -156,7 +156,7 @@ class _Uploading:
                 self._leave(resume)
                 raise
         report.unconfirmed += sorted(self._unconfirmed)
-        progress.report(last=True)
+        progress.finish()
 
     @contextmanager
     def _pools(self) -> Iterator[tuple[ThreadPoolExecutor, ThreadPoolExecutor]]:
@@ -187,7 +187,7 @@ class _Uploading:
                     done.sending.left -= 1
                     if not done.sending.left:
                         running.add(pool.submit(self._complete, done.sending))
-            progress.report()
+            progress.tell()
 
         for task in self._tasks(todo):
             while len(running) >= 2 * self._connections:
