@@ -104,6 +104,17 @@ def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
     assert len(list((state / "s3" / "kept").iterdir())) == 3
 
 
+def test_an_entry_without_its_data_is_named(tmp_path: Path) -> None:
+    bucket = tmp_path / "state" / "s3" / "kept"
+    bucket.mkdir(parents=True)
+    (bucket / "bucket.json").write_text('{"name": "kept", "region": ""}')
+    (bucket / "0123.json").write_text('{"key": "k", "data": "absent", "headers": {}, "etag": ""}')
+    with emulating(tmp_path / "state") as emulator:
+        assert emulator.process.wait(30) == 2
+    assert "0123.json is not what an emulator wrote" in emulator.log()
+    assert "Traceback" not in emulator.log()
+
+
 class Request:
     """As much of a request as ``parse`` reads."""
 
@@ -125,6 +136,19 @@ def signed(service: str) -> dict[str, str]:
         (Request("PUT", "/k/l", "b.localhost:80", headers=signed("s3")), S3Write("PUT", "b", "k/l")),
         (Request("PUT", "/k", "b.c.s3.us-west-2.amazonaws.com", headers=signed("s3")), S3Write("PUT", "b.c", "k")),
         (Request("POST", "/b", "localhost:80"), S3Write("POST", "b", "")),
+        (Request("POST", "/b", "localhost:80", query={"delete": ""}), S3Write("POST", "b", "")),
+        (Request("PUT", "/b//k", "localhost:80", query={"x-id": "PutObject"}), S3Write("PUT", "b", "/k")),
+        (Request("DELETE", "/b/k", "localhost:80", query={"versionId": "1"}), S3Write("DELETE", "b", "k")),
+        (
+            Request("PUT", "/b/k", "h", query={"AWSAccessKeyId": "k", "Signature": "s", "Expires": "1"}),
+            S3Write("PUT", "b", "k"),
+        ),
+        (Request("POST", "/b/k", "localhost:80", query={"uploadId": "1"}), S3Write("POST", "b", "k")),
+        (Request("PUT", "/b/k", "localhost:80", query={"uploadId": "1", "partNumber": "2"}), None),
+        (Request("DELETE", "/b/k", "localhost:80", query={"uploadId": "1"}), None),
+        (Request("POST", "/b/k", "localhost:80", query={"uploads": ""}), None),
+        (Request("PUT", "/b/k", "localhost:80", query={"tagging": ""}), None),
+        (Request("PUT", "/b", "localhost:80", query={"versioning": ""}), None),
         (
             Request("PUT", "/b/k", "h", query={"X-Amz-Credential": "k/20261124/us-east-1/s3/aws4_request"}),
             S3Write("PUT", "b", "k"),

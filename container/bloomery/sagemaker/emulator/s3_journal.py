@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import aiohttp
 from yarl import URL
 
-from bloomery.errors import BloomeryError
+from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.sagemaker.emulator.s3_request import S3Write
 
 logger = logging.getLogger(__name__)
@@ -53,14 +53,12 @@ class S3Journal:
 
     async def keep(self, write: S3Write) -> None:
         """Bring the journal to what ``write`` has made of its bucket or object."""
-        lock = self._locks.setdefault(f"{write.bucket}/{write.key}", asyncio.Lock())
-        async with lock:
-            if write.key:
-                await self._keep_object(write.bucket, write.key)
-            elif write.method == "POST":  # a form with a file, or a list of objects to delete
-                await self._compare(write.bucket)
-            else:
-                await self._keep_bucket(write.bucket)
+        if write.key:
+            await self._keep_object(write.bucket, write.key)
+        elif write.method == "POST":  # a form with a file, or a list of objects to delete
+            await self._compare(write.bucket)
+        else:
+            await self._keep_bucket(write.bucket)
 
     async def restore(self) -> None:
         """Put everything back into an empty moto."""
@@ -91,6 +89,11 @@ class S3Journal:
 
     async def _keep_object(self, bucket: str, key: str) -> None:
         entry = self._of_object(bucket, key)
+        # Of two writes to one object, the later look at moto is the later entry.
+        async with self._locks.setdefault(str(entry), asyncio.Lock()):
+            await self._copy_object(bucket, key, entry)
+
+    async def _copy_object(self, bucket: str, key: str, entry: Path) -> None:
         before = _data(entry)
         async with self._request("GET", bucket, key) as answer:
             if answer.status == 200 and entry.parent.is_dir():
@@ -144,9 +147,14 @@ class S3Journal:
             await _succeeded(answer, f"the bucket {bucket}")
 
     async def _put(self, bucket: str, path: Path) -> None:
-        entry = json.loads(path.read_text())
-        data = path.with_name(entry["data"])
-        headers = {**entry["headers"], "Content-Length": str(data.stat().st_size)}
+        try:
+            entry = json.loads(path.read_text())
+            data = path.with_name(entry["data"])
+            headers = {**entry["headers"], "Content-Length": str(data.stat().st_size)}
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigurationError(
+                f"{path} is not what an emulator wrote ({error}); remove it, or choose another --state"
+            ) from error
         async with self._request("PUT", bucket, entry["key"], body=_chunks(data), headers=headers) as answer:
             await _succeeded(answer, f"the object {entry['key']} of bucket {bucket}")
 
