@@ -88,6 +88,25 @@ def test_a_body_without_a_length_passes(s3: Any, control: Emulator, bucket: str)
     assert s3.get_object(Bucket=bucket, Key="object")["Body"].read() == b"onetwothree"
 
 
+@pytest.mark.parametrize("encoding", ["aws-chunked", "gzip,aws-chunked"])
+def test_a_body_in_chunks_with_a_trailer_is_stored_without_them(s3: Any, bucket: str, encoding: str) -> None:
+    """As the SDKs for Java, Go and JavaScript upload streams."""
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "object"})
+    headers = {
+        "Content-Type": "",
+        "Content-Encoding": encoding,
+        "X-Amz-Content-Sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "X-Amz-Decoded-Content-Length": "11",
+        "X-Amz-Trailer": "x-amz-checksum-crc32",
+    }
+    body = b"5\r\nhello\r\n6\r\n world\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\n\r\n"
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers, method="PUT")) as answer:
+        assert answer.status == 200
+    got = s3.get_object(Bucket=bucket, Key="object")
+    assert got["Body"].read() == b"hello world"
+    assert got["ContentLength"] == 11
+
+
 def test_what_cannot_be_kept_is_not_acknowledged(tmp_path: Path) -> None:
     with emulating(tmp_path / "state", stand_in=True) as emulator:
         s3 = emulator.client("s3")

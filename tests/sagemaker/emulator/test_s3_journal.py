@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.support.emulator import Emulator, emulating
 
+from bloomery.sagemaker.emulator.s3_journal import _kept_headers
 from bloomery.sagemaker.emulator.s3_request import S3Write, parse
 
 
@@ -113,6 +114,19 @@ def test_an_entry_without_its_data_is_named(tmp_path: Path) -> None:
         assert emulator.process.wait(30) == 2
     assert "0123.json is not what an emulator wrote" in emulator.log()
     assert "Traceback" not in emulator.log()
+
+
+def test_headers_of_the_upload_are_not_the_objects() -> None:
+    given = {
+        "Content-Encoding": "gzip,aws-chunked",
+        "Content-Type": "a/b",
+        "x-amz-meta-By": "me",
+        "ETag": '"0"',
+        "x-amz-request-id": "1",
+        "Date": "now",
+    }
+    assert _kept_headers(given) == {"Content-Encoding": "gzip", "Content-Type": "a/b", "x-amz-meta-By": "me"}
+    assert _kept_headers({"Content-Encoding": "aws-chunked"}) == {}
 
 
 class Request:

@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -101,7 +101,7 @@ class S3Journal:
                 with data.open("wb") as file:
                     async for chunk in answer.content.iter_chunked(_CHUNK):
                         await asyncio.to_thread(file.write, chunk)
-                headers = {name: value for name, value in answer.headers.items() if _is_kept(name, value)}
+                headers = _kept_headers(answer.headers)
                 tag = answer.headers.get("ETag", "")
                 _replace(entry, json.dumps({"key": key, "data": data.name, "headers": headers, "etag": tag}))
             else:
@@ -189,10 +189,16 @@ class S3Journal:
         return self._of_bucket(bucket) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
-def _is_kept(header: str, value: str) -> bool:
-    if header.lower() == "content-encoding" and "aws-chunked" in value:  # of the upload, not of the object
-        return False
-    return header.lower() in _KEPT or header.lower().startswith("x-amz-meta-")
+def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those that belong to the object."""
+    kept = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower == "content-encoding":  # aws-chunked is of the upload
+            value = ",".join(part for part in value.split(",") if part.strip() != "aws-chunked")
+        if value and (lower in _KEPT or lower.startswith("x-amz-meta-")):
+            kept[name] = value
+    return kept
 
 
 def _data(entry: Path) -> Path | None:
