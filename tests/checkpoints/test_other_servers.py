@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,15 @@ import pytest
 from awscrt import checksums
 from tests.support import s3_servers
 from tests.support.faulty_s3.environment import FOREIGN, client_environment
+from tests.support.safetensors_file import safetensors_bytes
 
 from bloomery import checkpoints
 
 pytestmark = pytest.mark.full
 FILES = {
     "config.json": b'{"model_type": "bloom"}',
-    "model-00001-of-00002.safetensors": os.urandom((40 << 20) + 12345),
-    "model-00002-of-00002.safetensors": os.urandom(17 << 20),
+    "model-00001-of-00002.safetensors": safetensors_bytes((40 << 20) + 12345),
+    "model-00002-of-00002.safetensors": safetensors_bytes(17 << 20),
     "tokenizer/a name with spaces+.txt": b"To\nbe",
     "empty.txt": b"",
 }

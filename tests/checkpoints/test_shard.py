@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import transformers
 from awscrt.checksums import crc64nvme
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests.support.faulty_s3 import Fault, FaultyS3
+from tests.support.faulty_s3.environment import FOREIGN, client_environment
 from tests.support.rank_pair import CONTAINER
 from tests.support.tiny_models import tiny_encoder, tiny_model, tiny_seq2seq
 
-from bloomery.checkpoints import manifest, shard_weights
+from bloomery.checkpoints import manifest, output_s3, shard_weights
 from bloomery.checkpoints.presharded import Index
 from bloomery.checkpoints.shard import shard
 from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
@@ -237,6 +240,69 @@ def test_flipped_byte_is_noticed_by_the_sources_checksum(tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match=r"model.safetensors: its bytes have the CRC64NVME"):
         shard(str(tmp_path / "plain"), str(tmp_path / "split"), tensor_parallel=2)
     assert not (tmp_path / "split").exists()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    (tmp_path / "s3" / "models").mkdir(parents=True)
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(output_s3, "_PART_BYTES", 5 << 20)
+    with FaultyS3(tmp_path / "s3", with_checksums=False) as server:
+        for name, value in client_environment(server.url).items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+WIDE = {"hidden_size": 256, "intermediate_size": 8192, "vocab_size": 3000}  # a rank's file has several parts
+
+
+def test_from_s3_to_s3_is_the_same_as_on_the_disk(tmp_path: Path, server: FaultyS3) -> None:
+    path = tiny_model("llama", tmp_path / "s3" / "models" / "llama", **WIDE)
+    done = shard(str(path), str(tmp_path / "split"), tensor_parallel=2)
+
+    server.inject(Fault("error", "*", fraction=0.2), Fault("reset", "GetObject", every=5, after_bytes=1000))
+    there = shard("s3://models/llama", "s3://models/split/", tensor_parallel=2)
+    server.heal()
+
+    weights = {name for name in done.files if name.endswith(".safetensors")}
+    assert {name: there.files[name] for name in weights} == {name: done.files[name] for name in weights}
+    written = tmp_path / "s3" / "models" / "split"
+    assert {file.name for file in written.iterdir()} == {*there.files, "MANIFEST.json"}
+    for name, entry in there.files.items():
+        assert crc64nvme((written / name).read_bytes()) == entry.crc64nvme
+    puts = [record.key for record in server.requests() if record.method == "PUT" and record.status == 200]
+    assert [key.rpartition("/")[2] for key in puts[-2:]] == ["config.json", "MANIFEST.json"]
+    assert not list(server.objects.uploads("models"))
+    server.forget()
+    assert not shard("s3://models/llama", "s3://models/split/", tensor_parallel=2).made
+    assert {record.method for record in server.requests()} <= {"GET", "HEAD"}
+    with pytest.raises(CheckpointError, match="made otherwise"):
+        shard("s3://models/llama", "s3://models/split/", tensor_parallel=1)
+
+
+def test_nothing_is_left_in_s3_of_one_that_fails(tmp_path: Path, server: FaultyS3) -> None:
+    path = tiny_model("llama", tmp_path / "llama", **WIDE)
+    server.inject(Fault.denied("PutObject", "*config.json"))
+    with pytest.raises(CheckpointError, match=r"config.json could not be written: access is denied"):
+        shard(str(path), "s3://models/split", tensor_parallel=2)
+    assert not list(server.objects.keys("models"))
+    server.inject(Fault("error", "UploadPart", skip=2, status=403, code="AccessDenied"))
+    with pytest.raises(CheckpointError, match=r"part \d could not be written"):
+        shard(str(path), "s3://models/split", tensor_parallel=2)
+    assert not list(server.objects.keys("models"))
+    assert not list(server.objects.uploads("models"))
+
+
+def test_a_prefix_with_other_objects_is_refused(tmp_path: Path, server: FaultyS3) -> None:
+    path = tiny_model("llama", tmp_path / "llama")
+    (tmp_path / "s3" / "models" / "split").mkdir()
+    (tmp_path / "s3" / "models" / "split" / "tp_00_00.safetensors").write_bytes(b"of a run that was killed")
+    (tmp_path / "s3" / "models" / "split" / "notes.txt").write_bytes(b"of somebody else")
+    with pytest.raises(CheckpointError, match=r"holds 1 objects that are no part of this checkpoint \(notes.txt\)"):
+        shard(str(path), "s3://models/split", tensor_parallel=2)
+    (tmp_path / "s3" / "models" / "split" / "notes.txt").unlink()
+    assert shard(str(path), "s3://models/split", tensor_parallel=2).made
 
 
 # Memory: a checkpoint of some size through a child that watches itself.

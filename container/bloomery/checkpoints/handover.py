@@ -57,7 +57,7 @@ class Handover:
         self._known = {neighbour.rank: _Known() for neighbour in neighbours}
         self._copying = [0] * SLOTS  # how many others have not copied a slot yet
         self._free = list(range(SLOTS))
-        self._digests: dict[int, int] = {}
+        self._digests: list[int] = []  # of the first 1, 2, 3, ... shared blocks
         self._verdict: bytes | None = None
         self._reporting = self._closing = False
         self._thread: threading.Thread | None = None
@@ -69,12 +69,12 @@ class Handover:
         self._thread = threading.Thread(target=self._serve, args=(deliver, announced), name="handover", daemon=True)
         self._thread.start()
 
-    def announce(self, number: int, digest: int) -> None:
-        """The first ``number`` shared blocks may come; ``digest`` is of their plan."""
+    def announce(self, digests: Sequence[int]) -> None:
+        """More shared blocks may come: for each the digest of what it and all before it are."""
         with self.changed:
-            self._digests[number] = digest
+            self._digests += digests
             self._compare()
-        self._to_all(Message(Kind.ANNOUNCE, number=number, value=digest))
+        self._to_all(Message(Kind.ANNOUNCE, number=len(self._digests), value=self._digests[-1]))
 
     def ready(self, number: int) -> bool:
         """Whether every other rank waits for the shared block ``number``."""
@@ -111,8 +111,7 @@ class Handover:
     def reports(self, own: bytes) -> list[bytes] | None:
         """In the first rank: what every rank reports, its ``own`` first. In others, which send theirs: None."""
         self._reporting = True
-        number = max(self._digests, default=0)
-        self._to_all(Message(Kind.ANNOUNCE, 1, number, self._digests.get(number, 0)))
+        self._to_all(Message(Kind.ANNOUNCE, 1, len(self._digests), self._digests[-1] if self._digests else 0))
         if self.index == 0:
             with self.changed:
                 self.changed.wait_for(lambda: self.failure or all(known.reported for known in self._known.values()))
@@ -213,7 +212,8 @@ class Handover:
     def _note(self, known: _Known, message: Message) -> None:
         if message.kind is Kind.ANNOUNCE:
             known.announced, known.complete = message.number, bool(message.slot)
-            known.digests[message.number] = message.value
+            if message.number:
+                known.digests[message.number] = message.value
             self._compare()
         elif message.kind is Kind.REPORT:
             known.report += message.text
@@ -224,9 +224,9 @@ class Handover:
     def _compare(self) -> None:
         """Whether all ranks mean the same by the numbers of their blocks. The lock is held."""
         for rank, known in self._known.items():
-            common = known.digests.keys() & self._digests.keys()
-            differ = any(known.digests.pop(number) != self._digests[number] for number in common)
-            if differ or (known.complete and known.announced < max(self._digests, default=0)):
+            common = [number for number in known.digests if number <= len(self._digests)]
+            differ = any(known.digests.pop(number) != self._digests[number - 1] for number in common)
+            if differ or (known.complete and known.announced < len(self._digests)):
                 raise CheckpointError(
                     f"ranks {self._rank} and {rank} load different tensors: give all ranks the same model, "
                     "settings and checkpoint"

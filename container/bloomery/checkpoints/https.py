@@ -20,7 +20,7 @@ from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import persistently, read_bytes
 from bloomery.checkpoints.source import Body, ChangedError, Entry
 from bloomery.checkpoints.transport import Transport, shown
-from bloomery.checkpoints.web import Locations, Probed, WebConnection, is_safe, probe, refused, without_user
+from bloomery.checkpoints.web import ABSENT, Locations, Probed, WebConnection, is_safe, probe, refused, without_user
 from bloomery.errors import CheckpointError
 
 _FILES = (
@@ -183,6 +183,8 @@ class HttpsConnection:
         strong = entry.identity.startswith('"')  # a weak one may not be compared by If-Match
         headers = asked(start, length) | ({"If-Match": entry.identity} if strong else {})
         with self._web.get(url, headers, what) as answer:
+            if answer.status in ABSENT:
+                raise ChangedError(f"{what}: the file is gone since it was listed")
             if answer.status not in (200, 206):
                 raise refused(answer, what)
             validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""

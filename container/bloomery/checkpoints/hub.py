@@ -17,7 +17,6 @@ from typing import Any
 
 from bloomery.checkpoints import card
 from bloomery.checkpoints.directory import DirectorySource, FileBody
-from bloomery.checkpoints.hub_snapshot import fetch as fetch
 from bloomery.checkpoints.names import check_names
 from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import persistently
@@ -112,9 +111,9 @@ class HubSource:
     @contextmanager
     def web(self) -> Iterator[WebConnection]:
         """A connection with the user's token."""
-        library = _library()
-        headers = library.utils.build_hf_headers(library_name="bloomery")
-        connection = WebConnection(self._given or Transport.read(), self._locations, headers)
+        given = _library().utils.build_hf_headers()
+        token = {"Authorization": given["authorization"]} if "authorization" in given else {}
+        connection = WebConnection(self._given or Transport.read(), self._locations, token)
         try:
             yield connection
         finally:

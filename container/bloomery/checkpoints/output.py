@@ -16,7 +16,7 @@ from awscrt.checksums import crc64nvme
 
 from bloomery.checkpoints import manifest
 from bloomery.checkpoints.manifest import Listed
-from bloomery.checkpoints.progress import check_room
+from bloomery.checkpoints.room import check_room
 from bloomery.errors import CheckpointError
 
 
@@ -41,8 +41,8 @@ class Output(Protocol):
         """A file that is there."""
         ...
 
-    def reserve(self, needed: int) -> None:
-        """Raises CheckpointError when ``needed`` bytes have no room."""
+    def reserve(self, sizes: Mapping[str, int]) -> None:
+        """Raises CheckpointError when files of these names and sizes have no room."""
         ...
 
     def create(self, name: str, size: int) -> Writer: ...
@@ -128,9 +128,9 @@ class DirectoryOutput:
         """As ``Output``."""
         return (self.target / name).read_bytes()
 
-    def reserve(self, needed: int) -> None:
+    def reserve(self, sizes: Mapping[str, int]) -> None:
         """As ``Output``."""
-        check_room(str(self.target), self._work, needed)
+        check_room(str(self.target), self._work.parent, sum(sizes.values()))
 
     def create(self, name: str, size: int) -> Writer:
         """As ``Output``."""

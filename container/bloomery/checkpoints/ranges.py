@@ -27,7 +27,7 @@ class RangeBody:
     def __init__(self, answer: Answer, entry: Entry, start: int, length: int, what: str) -> None:
         """Raises TransientError, ChangedError or CheckpointError when ``answer`` (200 or 206) is not the range."""
         self._answer, self._left, self._what = answer, length, what
-        if answer.status == 206:
+        if answer.status == 206 or "content-range" in answer.headers:  # rclone sends a range with status 200
             _check(answer.headers.get("content-range", ""), entry, start, length, what)
         elif (start, length) != (0, entry.size):
             raise CheckpointError(

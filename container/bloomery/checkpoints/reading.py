@@ -14,8 +14,9 @@ T = TypeVar("T")
 
 
 def read_bytes(connection: Connection, entry: Entry, start: int = 0, length: int | None = None) -> bytes:
-    """``length`` bytes of ``entry`` from ``start``, all by default. Raises CheckpointError."""
-    length = entry.size - start if length is None else min(length, entry.size - start)
+    """``length`` bytes of ``entry`` from ``start``, or as many as there are. Raises CheckpointError."""
+    there = max(entry.size - start, 0)
+    length = there if length is None else min(length, there)
 
     def attempt() -> bytes:
         data = bytearray(length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,6 @@ from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.s3_access import POOL, S3Access, SignedGet
 from bloomery.checkpoints.s3_errors import Refusal, failed, refused
-from bloomery.checkpoints.s3_prefix import fetch as fetch
-from bloomery.checkpoints.s3_prefix import fetch_object as fetch_object
 from bloomery.checkpoints.source import Body, Entry
 from bloomery.checkpoints.transport import Transport
 from bloomery.errors import CheckpointError
@@ -163,7 +162,20 @@ class S3Source:
 
     def _nothing(self) -> str:
         what = "holds no objects" if self.address.is_folder else "is neither a folder with objects nor an object"
-        return f"{self._uri} {what}: check the bucket and the prefix (aws s3 ls {self._uri.rstrip('/')}/)."
+        if near := self._nearby():
+            return f"{self._uri} {what}: did you mean {' or '.join(near)}?"
+        return f"{self._uri} {what}: check the bucket and the prefix (aws s3 ls s3://{self.address.bucket}/)."
+
+    def _nearby(self) -> list[str]:
+        """Folders with a model whose names are like the prefix, among the first objects beside it and of the bucket."""
+        above = self.address.prefix.rpartition("/")[0]
+        folders: set[str] = set()
+        for beside in {f"{above}/" if above else "", ""}:
+            page = self.access.client.list_objects_v2(**self.access.parameters, Prefix=beside)
+            keys = (row["Key"] for row in page.get("Contents", ()))
+            folders |= {key.rpartition("/")[0] for key in keys if key.endswith("/config.json")}
+        alike = difflib.get_close_matches(self.address.prefix, folders, cutoff=0.5)
+        return [f"s3://{self.address.bucket}/{folder}/" for folder in alike]
 
     def _manifest(self, objects: dict[str, _Object]) -> dict[str, manifest.Listed]:
         item = objects.get(manifest.NAME)

@@ -38,8 +38,16 @@ class S3Access:
     """To one bucket or access point. For several threads at once."""
 
     def __init__(
-        self, bucket: str, *, requester_pays: bool | None = None, environment: Mapping[str, str] = os.environ
+        self,
+        bucket: str,
+        *,
+        requester_pays: bool | None = None,
+        environment: Mapping[str, str] = os.environ,
+        **config: Any,
     ) -> None:
+        """``config``: of botocore, for a client with other timeouts or attempts."""
+        self._config = {"retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS}, "max_pool_connections": POOL}
+        self._config |= config
         pays = environment.get(REQUESTER_PAYS, "").lower() in _TRUE if requester_pays is None else requester_pays
         self.parameters = {"Bucket": bucket, **({"RequestPayer": "requester"} if pays else {})}
         self._unsigned = environment.get(UNSIGNED, "").lower() in _TRUE
@@ -119,9 +127,7 @@ class S3Access:
         from botocore.config import Config
 
         signing = {"signature_version": ANONYMOUS} if self._unsigned else {}
-        config = Config(
-            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS}, max_pool_connections=POOL, **signing
-        )
+        config = Config(**self._config, **signing)
         session = boto3.session.Session()  # one of our own: boto3's shared one keeps credentials for good
         client = session.client("s3", region_name=self._region, config=config)
         client.meta.events.register("before-send.s3.GetObject", _stop)

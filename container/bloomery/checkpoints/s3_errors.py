@@ -12,6 +12,7 @@ from bloomery.checkpoints.retry import retry_after
 from bloomery.checkpoints.source import ChangedError, TransientError, UnreachableError
 from bloomery.errors import CheckpointError
 
+READING = "s3:ListBucket on {bucket} and s3:GetObject on {bucket}/*"
 _SLOW = {
     "SlowDown", "503", "429", "TooManyRequests", "Throttling", "ThrottlingException", "RequestThrottled",
     "RequestLimitExceeded", "BandwidthLimitExceeded",
@@ -65,12 +66,23 @@ class Refusal:
         return self.status in (301, 307) or self.code in ("PermanentRedirect", "AuthorizationHeaderMalformed")
 
 
-def refused(refusal: Refusal, where: str, bucket: str, principal: Callable[[], str | None]) -> CheckpointError:
-    """The error to raise. ``where``: what was asked for ("s3://b/k, bytes 0-99"); ``principal``: who asks, by ARN."""
+def refused(
+    refusal: Refusal,
+    where: str,
+    bucket: str,
+    principal: Callable[[], str | None],
+    *,
+    done: str = "fetched",
+    rights: str = READING,
+) -> CheckpointError:
+    """The error to raise. ``where``: what was asked for ("s3://b/k, bytes 0-99"); ``principal``: who asks, by ARN;
+    ``done``: what could not be, and ``rights``: which that needs."""
     code = refusal.code
     told = f"S3 answered {refusal.status} {code}" + (f": {refusal.message}" if refusal.message else "")
     if code in ("412", "PreconditionFailed"):
         return ChangedError(f"{where}: the object was replaced while it was fetched: retry when the upload is complete")
+    if code in ("404", "NoSuchKey"):
+        return ChangedError(f"{where}: the object is gone since it was listed: upload the checkpoint again and retry")
     if code in ("416", "InvalidRange"):
         return ChangedError(f"{where}: the object is shorter than it was when it was listed")
     slow = code in _SLOW or refusal.status in (429, 503)
@@ -78,36 +90,44 @@ def refused(refusal: Refusal, where: str, bucket: str, principal: Callable[[], s
         return TransientError(f"{where}: {told}", slow_down=slow, after=retry_after(refusal.headers.get("retry-after")))
     remedy = _REMEDIES.get(code)
     if code in ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem"):
-        remedy = _denied(refusal, bucket, principal)
+        remedy = _denied(refusal, bucket, principal, rights)
     elif code == "RequestTimeTooSkewed":
         remedy = _skewed(refusal)
     elif refusal.moved:
         there = f"is in {refusal.region}" if refusal.region else "is in another region"
         remedy = f"the bucket {bucket} {there}: set AWS_REGION to its region, and check AWS_ENDPOINT_URL"
     if remedy is None:
-        return CheckpointError(f"{where} could not be fetched: {told}")
-    return CheckpointError(f"{where} could not be fetched: {remedy.format(bucket=bucket)} ({told})")
+        return CheckpointError(f"{where} could not be {done}: {told}")
+    return CheckpointError(f"{where} could not be {done}: {remedy.format(bucket=bucket)} ({told})")
 
 
-def failed(error: Exception, where: str, bucket: str, principal: Callable[[], str | None]) -> CheckpointError:
-    """The error to raise for any of botocore's."""
+def failed(
+    error: Exception,
+    where: str,
+    bucket: str,
+    principal: Callable[[], str | None],
+    *,
+    done: str = "fetched",
+    rights: str = READING,
+) -> CheckpointError:
+    """The error to raise for any of botocore's, as ``refused`` has it."""
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
-        return refused(Refusal.of(error), where, bucket, principal)
+        return refused(Refusal.of(error), where, bucket, principal, done=done, rights=rights)
     kind = type(error).__name__
     for names, remedy in _OF_BOTOCORE.items():
         if kind in names:
             cause = CheckpointError if names not in _UNREACHABLE else UnreachableError
-            return cause(f"{where} could not be fetched: {remedy.format(bucket=bucket)} ({error})")
-    return CheckpointError(f"{where} could not be fetched: {kind}: {error}")
+            return cause(f"{where} could not be {done}: {remedy.format(bucket=bucket)} ({error})")
+    return CheckpointError(f"{where} could not be {done}: {kind}: {error}")
 
 
-def _denied(refusal: Refusal, bucket: str, principal: Callable[[], str | None]) -> str:
+def _denied(refusal: Refusal, bucket: str, principal: Callable[[], str | None], rights: str) -> str:
     named = _ARN.search(refusal.message)
     who = named.group() if named else principal()
     asks = f"access is denied to {who}" if who else "access is denied"
-    rights = f"the role or key needs s3:ListBucket on {bucket} and s3:GetObject on {bucket}/*"
+    rights = f"the role or key needs {rights.format(bucket=bucket)}"
     if "kms:" in refusal.message.lower():
         return f"{asks}: the objects are encrypted with a KMS key, which the role or key may not use (kms:Decrypt)"
     return f"{asks}: {rights}; in a requester-pays bucket also set AWS_REQUEST_PAYER=requester"
@@ -121,8 +141,6 @@ def _skewed(refusal: Refusal) -> str:
 _REMEDIES = {
     "NoSuchBucket": "the bucket {bucket} does not exist: check its name, its account and AWS_ENDPOINT_URL",
     "NoSuchAccessPoint": "the access point {bucket} does not exist: check its name, account and region",
-    "NoSuchKey": "there is no such object; check the bucket and the name",
-    "404": "there is no such object; check the bucket and the name",
     "InvalidObjectState": "the object is archived (Glacier): restore it first (aws s3api restore-object)",
     "InvalidAccessKeyId": "the access key is unknown: check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",

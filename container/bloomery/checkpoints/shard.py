@@ -7,18 +7,19 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from bloomery.checkpoints import manifest
+from bloomery.checkpoints import manifest, presharded
 from bloomery.checkpoints.choice import wanted_files
 from bloomery.checkpoints.fetch import fetch
 from bloomery.checkpoints.manifest import Listed
 from bloomery.checkpoints.number_formats import DTYPE_OPTIONS, TORCH_NAMES, named
 from bloomery.checkpoints.output import DirectoryOutput, Output, Summing
+from bloomery.checkpoints.output_s3 import S3Output
 from bloomery.checkpoints.progress import Progress
 from bloomery.checkpoints.quantise import Rounding
 from bloomery.checkpoints.range_reader import RangeReader
@@ -74,7 +75,7 @@ def shard(
     with ExitStack() as stack:
         source = open_source(uri, revision=revision)
         entries = {entry.name: entry for entry in source.entries()}
-        output: Output = stack.enter_context(open_output(target))
+        output = stack.enter_context(_open_output(target))
         made_from = _made_from(entries, tensor_parallel, dtype, file_bytes)
         if (there := output.existing()) is not None:
             if not any(name in there and made_from in output.read(name).decode() for name in INDEXES):
@@ -90,32 +91,32 @@ def shard(
         tensors = stack.enter_context(_tensors(source, revision, entries, reader, config))
         made = plan(tensors.stored, config, tensor_parallel, dtype, file_bytes)
         copied = [name for name in wanted_files(entries) if not any(fnmatchcase(name, p) for p in _REPLACED)]
-        output.reserve(sum(file.size for file in made.files.values()) + sum(entries[name].size for name in copied))
+        small = {"config.json": _with_dtype(configured, dtype)}
+        sizes = {name: file.size for name, file in made.files.items()}
+        sizes |= {name: entries[name].size for name in copied} | dict.fromkeys((*INDEXES, presharded.CONFIG, *small), 0)
+        output.reserve(sizes)
         weights = _stream(made, tensors, output, uri)
         files = dict(weights.files)
-        small = {name: text.encode() for name, text in made.index(weights.rounded, made_from).items()}
-        small["config.json"] = _with_dtype(configured, dtype)
-        for name in (*small, *copied):
+        small = {name: text.encode() for name, text in made.index(weights.rounded, made_from).items()} | small
+        for name in (*copied, *small):  # config.json last: what lacks it is no checkpoint to anybody
             files[name] = _write(output, name, small[name] if name in small else reader.whole(entries[name]))
         output.publish(files)
         return Report(target, True, files, weights.rounded, made.source_bytes, time.monotonic() - began)
 
 
 def _stream(made: Plan, tensors: Tensors, output: Output, uri: str) -> Weights:
-    progress = Progress(uri, made.source_bytes, phase="splitting checkpoint")
-
-    def read(count: int) -> None:
-        progress.add(count)
-        progress.report()
-
-    weights = write_weights(made, tensors, output, read)
+    progress = Progress("splitting checkpoint", made.source_bytes, what=uri)
+    weights = write_weights(made, tensors, output, progress.add)
     tensors.check()
-    progress.report(last=True)
+    progress.finish()
     return weights
 
 
-def open_output(target: str) -> DirectoryOutput:
-    """Where ``target`` is written to."""
+def _open_output(target: str) -> AbstractContextManager[Output]:
+    if target.startswith("s3://"):
+        return S3Output(target)
+    if "://" in target and not target.startswith("file://"):
+        raise ConfigurationError(f"{target} is no place to write to: name a directory, or s3://bucket/prefix")
     return DirectoryOutput(Path(target.removeprefix("file://")).expanduser())
 
 

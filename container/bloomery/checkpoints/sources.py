@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -47,17 +46,3 @@ def local_path(uri: str) -> Path | None:
         return Path(unquote(urlsplit(uri).path)) if scheme == "file" else None
     path = Path(uri).expanduser()
     return path if path.exists() or not hub.ID.fullmatch(uri) else None
-
-
-def require_model(source: Source, names: Iterable[str]) -> None:
-    """Raise a CheckpointError when config.json is not among ``names``; it says where one is, or what there is."""
-    names = list(names)
-    if "config.json" in names:
-        return
-    nested = sorted((name for name in names if name.endswith("/config.json")), key=lambda name: (name.count("/"), name))
-    if nested:
-        folders = [f"{source.uri.rstrip('/')}/{name.removesuffix('/config.json')}/" for name in nested[:3]]
-        hint = f"did you mean {' or '.join(folders)}?"
-    else:
-        hint = f"it holds {', '.join(sorted(names)[:8]) or 'nothing'}; name what holds config.json and the weights."
-    raise CheckpointError(f"{source.uri} is not a model directory: config.json is not in it; {hint}")

@@ -18,6 +18,7 @@ from awscrt import checksums
 from bloomery.checkpoints import transfer
 from bloomery.checkpoints.blocks import CHUNK_BYTES, Block, Segment, cut_into_blocks
 from bloomery.checkpoints.handover import Handover
+from bloomery.checkpoints.retry import RetryPolicy
 from bloomery.checkpoints.source import Source
 
 CONNECTIONS = 8
@@ -57,6 +58,7 @@ class Streamer:
         connections: int = CONNECTIONS,
         handover: Handover | None = None,
         staging: Callable[[], memoryview] | None = None,
+        policy: RetryPolicy = transfer.POLICY,
     ) -> None:
         self.source, self.handover = source, handover
         self.pieces: list[Piece] = []  # what this rank has read
@@ -64,8 +66,9 @@ class Streamer:
         self._changed = handover.changed if handover else threading.Condition()
         self._waiting: deque[tuple[Block, Batch]] = deque()  # for other ranks to want them too
         self._expected: dict[int, _Expected] = {}  # by number: what other ranks will hand over
-        self._numbers, self._digest, self._load = 0, 0, [0] * (len(handover.members) if handover else 1)
-        self._transfer = transfer.Transfer(source, connections)
+        self._digests: list[int] = []  # of all shared blocks so far, one by one
+        self._load = [0] * (len(handover.members) if handover else 1)
+        self._transfer = transfer.Transfer(source, connections, policy=policy)
         if handover:
             handover.start(self._handed, self._put_ready)
 
@@ -85,7 +88,7 @@ class Streamer:
                 else:
                     self._expected[block.number] = _Expected(block, batch, block.length)
         if self.handover and joint:
-            self.handover.announce(self._numbers, self._digest)
+            self.handover.announce(self._digests[-len(joint) :])
         self._put_ready()
         self._put((block, batch) for block in mine)
         return batch
@@ -138,9 +141,9 @@ class Streamer:
         """With a number and an owner: whoever has least to read so far, which all ranks count alike."""
         owner = self._load.index(min(self._load))
         self._load[owner] += block.length
-        self._digest = zlib.crc32(f"{block.entry.name} {block.start} {block.length}".encode(), self._digest)
-        self._numbers += 1
-        return Block(block.segments, self._numbers - 1, owner)
+        plan = f"{block.entry.name} {block.start} {block.length}".encode()
+        self._digests.append(zlib.crc32(plan, self._digests[-1] if self._digests else 0))
+        return Block(block.segments, len(self._digests) - 1, owner)
 
     def _put_ready(self) -> None:
         """Read what every rank wants by now. Called by the handover's thread, too."""

@@ -24,7 +24,7 @@ from bloomery.errors import CheckpointError
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
-_ABSENT = (404, 410)
+ABSENT = (404, 410)
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
@@ -71,7 +71,7 @@ class WebConnection:
             location = self._locations.of(url)
             with self._followed(url, location, headers, what) as answer:
                 # What was signed for a while has expired: ask for the way again.
-                if answer.status not in (401, 403, *_ABSENT) or not self._locations.forget(url, location):
+                if answer.status not in (401, 403, *ABSENT) or not self._locations.forget(url, location):
                     yield answer
                     return
 
@@ -108,7 +108,7 @@ class Probed:
 def probe(connection: WebConnection, url: str, what: str) -> Probed | None:
     """Size and validator of the file at ``url``, None when there is none. One attempt. Raises CheckpointError."""
     with connection.get(url, asked(0, 1), what) as answer:
-        if answer.status in _ABSENT:
+        if answer.status in ABSENT:
             return None
         validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
         total = _TOTAL.fullmatch(answer.headers.get("content-range", ""))
@@ -131,7 +131,7 @@ def refused(answer: Answer, what: str) -> CheckpointError:
         return TransientError(f"{what}: the server answered {told}", slow_down=answer.status in (429, 503), after=after)
     if answer.status in (401, 403):
         return CheckpointError(f"{what} cannot be fetched: {told}: the server wants other credentials, or none will do")
-    if answer.status in _ABSENT:
+    if answer.status in ABSENT:
         return CheckpointError(f"{what} cannot be fetched: {told}: there is no such file")
     return CheckpointError(f"{what} cannot be fetched: the server answered {told}")
 

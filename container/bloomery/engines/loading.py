@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from bloomery.checkpoints.progress import Progress
 from bloomery.engines.reader import CheckpointReader, Pending, Range, Reader
 from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, UnsupportedModelError
-from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split
 
-__all__ = ["CheckpointReader", "Filler", "MetaModel", "Progress", "build_on_meta", "fill", "read_config"]
+__all__ = ["CheckpointReader", "Filler", "MetaModel", "build_on_meta", "fill", "read_config"]
 log = logging.getLogger(__name__)
 
 # An integer that no buffer of a model holds: what stands for NaN where there is none.
@@ -108,40 +106,6 @@ def _computed_buffers(model: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-class Progress:
-    """Tells the control channel and, every few seconds, the log how far a load is."""
-
-    def __init__(self, total: int, every: float = 5.0) -> None:
-        self._total, self._every = max(1, total), every
-        self._done = 0
-        self._lock = threading.Lock()  # a stream's threads report what they have read
-        self._start = self._last_log = self._last_report = time.monotonic()
-
-    def add(self, count: int) -> None:
-        """``count`` more bytes are in place."""
-        with self._lock:
-            self._done += count
-            now = time.monotonic()
-            if now - self._last_report >= 0.2:
-                self._last_report = now
-                rank.current.report("loading weights", min(99.9, 100 * self._done / self._total))
-            if now - self._last_log >= self._every:
-                self._last_log = now
-                rate = self._done / (now - self._start)
-                log.info(
-                    "loading weights: %.0f of %.0f MB, %.0f MB/s, %.0f s left",
-                    self._done / 1e6, self._total / 1e6, rate / 1e6, (self._total - self._done) / max(rate, 1),
-                )  # fmt: skip
-
-    def finish(self) -> None:
-        """All is in place."""
-        seconds = max(time.monotonic() - self._start, 1e-3)
-        rank.current.report("loading weights", 100.0)
-        log.info(
-            "loaded %.0f MB of weights in %.1f s (%.0f MB/s)", self._done / 1e6, seconds, self._done / 1e6 / seconds
-        )
-
-
 @dataclass
 class Filling:
     """Tensors of a module that were asked for together: what each is filled from, and what there is to wait for."""
@@ -164,7 +128,7 @@ class Filler:
         self._left: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self._asked: dict[str, tuple[torch.Tensor, str]] = {}
         self.bytes = sum(self.unfilled().values())  # of this rank's share
-        self._progress = Progress(self.bytes)
+        self._progress = Progress("loading weights", self.bytes)
 
     def copy(self, name: str, source: str, split: Split = WHOLE) -> None:
         """Fill the module's ``name`` with a part of the checkpoint's ``source``."""

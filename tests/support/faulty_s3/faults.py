@@ -23,8 +23,8 @@ class Fault:
     - ``truncate``: the connection is closed after ``after_bytes``, as if the body ended there;
     - ``stall``: nothing comes any more after ``after_bytes``, not even the status line when that is None, for ever;
     - ``flip``: one bit is wrong in the byte at ``offset`` of the object, or at ``after_bytes`` of the body;
-    - ``replace``: the object gets other content of the same size once this answer has begun (which still is the old
-      content: an S3 answer is one version);
+    - ``replace``: the object gets the content of the file ``content``, or its own with every bit flipped, once this
+      answer has begun (which still is the old content: an S3 answer is one version);
     - ``expire``: the credentials of this request have expired, now and ever after;
     - ``wrong_region``: requests signed for another region than ``region`` are refused, with ``status`` 301 or 400.
 
@@ -48,6 +48,7 @@ class Fault:
     code: str = "SlowDown"
     retry_after: float | None = None
     region: str = "us-east-1"
+    content: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -112,10 +112,12 @@ class Objects:
         temporary.write_bytes(data)
         return self._publish(bucket, key, temporary, hashlib.md5(data).hexdigest(), values, "FULL_OBJECT")
 
-    def replace(self, bucket: str, key: str) -> None:
-        """Give the object other content of the same size. Who reads the old version goes on with it."""
-        data = self.get(bucket, key).path.read_bytes()
-        self.put(bucket, key, data.translate(bytes(255 - value for value in range(256))), {})
+    def replace(self, bucket: str, key: str, content: str | None) -> None:
+        """Give the object the content of a file, or its own with every bit flipped. Who reads the old version goes on
+        with it."""
+        flipped = bytes(255 - value for value in range(256))
+        data = Path(content).read_bytes() if content else self.get(bucket, key).path.read_bytes().translate(flipped)
+        self.put(bucket, key, data, {})
 
     def delete(self, bucket: str, key: str) -> None:
         """Nothing happens when it is not there."""

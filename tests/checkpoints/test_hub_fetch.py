@@ -1,4 +1,4 @@
-"""HF_ENDPOINT is read when huggingface_hub is imported, so every fetch here runs in a process of its own."""
+"""Whole fetches from a hub. huggingface_hub reads HF_ENDPOINT when it is imported: each runs in its own process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from tests.support.safetensors_file import safetensors_bytes
 
 CONTAINER = Path(__file__).parents[2] / "container"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "config.json": b"{}",
-    "model.safetensors": b"weights" * 1000,
+    "model.safetensors": safetensors_bytes(7000),
     "pytorch_model.bin": b"the same weights",
     "tf_model.h5": b"weights of another framework",
 }
@@ -91,7 +92,7 @@ def test_a_model_arrives_without_duplicate_weights(hub: ThreadingHTTPServer, tmp
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.strip())
     assert path.parent == tmp_path
-    arrived = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+    arrived = {file.name: file.read_bytes() for file in path.iterdir() if not file.name.startswith(".")}
     assert arrived == {name: FILES[name] for name in ("config.json", "model.safetensors")}
 
 
