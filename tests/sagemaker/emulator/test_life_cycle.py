@@ -62,7 +62,7 @@ def settled(emulator: Emulator, name: str, seconds: float = 60) -> dict[str, Any
 
 def in_service(emulator: Emulator, name: str, seconds: float = 60) -> None:
     found = settled(emulator, name, seconds)
-    assert found["EndpointStatus"] == "InService", f"{found.get('FailureReason')}\n{emulator.log()}"
+    assert found["EndpointStatus"] == "InService", "\n".join([emulator.log(), *logged(emulator, name)])
 
 
 def invoke(emulator: Emulator, name: str, document: object, **more: Any) -> Any:

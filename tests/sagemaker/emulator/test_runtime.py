@@ -186,15 +186,20 @@ async def test_the_headers_of_a_stream(tmp_path: Path) -> None:
     async with hosted(tmp_path) as world:
         spec = endpoint()
         await world.start(spec)
-        answer = await asyncio.to_thread(
-            world.client("sagemaker-runtime").invoke_endpoint_with_response_stream,
-            EndpointName=spec.name,
-            Body=b"verse",
-            ContentType="text/x-verse",
-            CustomAttributes="trace=7",
-            Accept="text/x-any",
-        )
-        assert [event["PayloadPart"]["Bytes"] for event in answer["Body"]] == [b"verse"]
+        ask = world.client("sagemaker-runtime").invoke_endpoint_with_response_stream
+
+        def read() -> tuple[Any, list[bytes]]:
+            answer = ask(
+                EndpointName=spec.name,
+                Body=b"verse",
+                ContentType="text/x-verse",
+                CustomAttributes="trace=7",
+                Accept="text/x-any",
+            )
+            return answer, [event["PayloadPart"]["Bytes"] for event in answer["Body"]]
+
+        answer, pieces = await asyncio.to_thread(read)
+        assert pieces == [b"verse"]
         assert (answer["ContentType"], answer["CustomAttributes"]) == ("text/x-verse", "trace=7")
         assert answer["InvokedProductionVariant"] == "AllTraffic"
 
