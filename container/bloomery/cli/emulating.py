@@ -62,8 +62,10 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | 
             _say(f"listening on {listener.url}; state in {state.path}")
             if not host.startswith(_LOOPBACK):
                 _say(f"warning: whoever reaches {listener.url} can run programs on this machine")
-            around = _surroundings(wanted, listener.url, state.fleet, os.environ)
-            door = emulator.Door(listener.socket, host, listener.url)
+            # What listens on every address is called by loopback's from here.
+            here = listener.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+            around = _surroundings(wanted, here, state.fleet, os.environ)
+            door = emulator.Door(listener.socket, host, here)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 outcome = runner.run(emulator.run(door, around, state, host_endpoints or hosting.host, _say))
     finally:
