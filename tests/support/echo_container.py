@@ -1,7 +1,7 @@
 """A container that does what it is told: /ping and /invocations with nothing but the standard library.
 
 ``python echo_container.py serve``. Variables: SLOW_START (seconds before /ping is 200), DIE_AT_START (exit status, at
-once), IGNORE_TERM=1. A body {"do": …} may hold ``status``, ``sleep``, ``headers`` (of the answer), ``stream`` (pieces)
+once), IGNORE_TERM=1, STATUS (of answers that are not asked for one). A body {"do": …} may hold ``status``, ``sleep``, ``headers`` (of the answer), ``stream`` (pieces)
 with ``pause`` and ``break_after`` (pieces), ``exit``, ``environment``, ``files``, ``write``; any other body comes back
 as it is.
 """
@@ -42,7 +42,11 @@ class Handler(BaseHTTPRequestHandler):
         if "stream" in wanted:
             self._stream(wanted)
         else:
-            self._answer(wanted.get("status", 200), json.dumps(self._found(wanted)).encode(), wanted.get("headers", {}))
+            self._answer(
+                wanted.get("status", int(os.environ.get("STATUS", 200))),
+                json.dumps(self._found(wanted)).encode(),
+                wanted.get("headers", {}),
+            )
 
     def _found(self, wanted: dict[str, Any]) -> Any:
         if "environment" in wanted:

@@ -212,6 +212,34 @@ def test_a_canary_gets_its_share_and_an_alarm_takes_it_back(emulator: Emulator, 
     assert alarm in settled(sagemaker, name)["FailureReason"]  # it is on still: nothing begins
 
 
+def test_errors_of_a_canary_take_it_back_by_themselves(emulator: Emulator, sagemaker: Any) -> None:
+    old, new = configure(sagemaker), configure(sagemaker, STATUS="500")
+    name = start(sagemaker, old)
+    alarm = f"alarm-{uuid.uuid4().hex[:8]}"
+    emulator.client("cloudwatch").put_metric_alarm(
+        AlarmName=alarm,
+        Namespace="AWS/SageMaker",
+        MetricName="Invocation5XXErrors",
+        Dimensions=[{"Name": "EndpointName", "Value": name}, {"Name": "VariantName", "Value": "AllTraffic"}],
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+    )
+    deployment = {
+        "BlueGreenUpdatePolicy": policy("CANARY", "CanarySize", 30, wait=600),
+        "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm}]},
+    }
+    with Traffic(emulator, name) as traffic:
+        sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new, DeploymentConfig=deployment)
+        found = settled(sagemaker, name)
+    assert (found["EndpointStatus"], found["EndpointConfigName"]) == ("InService", old)
+    assert alarm in found["FailureReason"]
+    assert traffic.errors  # the canary's own answers
+    assert all("Received server error (500)" in str(error) for error in traffic.errors)
+
+
 def test_linear_steps_wait_and_the_old_instances_stay_as_long_as_they_should(
     emulator: Emulator, sagemaker: Any
 ) -> None:
