@@ -7,8 +7,9 @@ from email.utils import format_datetime
 
 import pytest
 
+from bloomery.checkpoints.reading import persistently
 from bloomery.checkpoints.retry import Attempts, Brake, RetryPolicy, retry_after
-from bloomery.checkpoints.source import TransientError
+from bloomery.checkpoints.source import TransientError, UnreachableError
 from bloomery.errors import CheckpointError
 
 BROKEN = TransientError("s3://b/k, bytes 0-9: reset")
@@ -101,6 +102,17 @@ class TestBrake:
         began = time.monotonic()
         brake.wait(cancelled)
         assert time.monotonic() - began < 20
+
+
+def test_what_is_asked_for_in_vain_is_unreachable() -> None:
+    def attempt() -> None:
+        tried.append(1)
+        raise BROKEN
+
+    tried: list[int] = []
+    with pytest.raises(UnreachableError, match="reset; given up after 3 attempts"):
+        persistently(attempt, RetryPolicy(attempts=3, base=0.001))
+    assert len(tried) == 3
 
 
 def test_retry_after_is_a_number_or_a_date() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -48,6 +48,22 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
         for name, value in client_environment(server.url).items():
             monkeypatch.setenv(name, value)
         yield server
+
+
+@pytest.fixture
+def renewed(s3: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The credentials are in a file that another program keeps fresh; calling this is what it does."""
+    s3.credentials = Credentials({"old": "secret of old", "new": "secret of new"})
+    file = tmp_path / "credentials"
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+
+    def write(key: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id={key}\naws_secret_access_key=secret of {key}\n")
+
+    write("old")
+    return lambda: write("new")
 
 
 @pytest.fixture
@@ -175,6 +191,26 @@ class TestWhatIsNotThere:
             S3Source("s3://bucket/model").entries()
 
 
+class TestPatience:
+    def test_a_listing_survives_a_burst(self, s3: FaultyS3, source: S3Source) -> None:
+        s3.inject(Fault("error", operation="ListObjectsV2", times=4), Fault("error", operation="HeadObject", times=4))
+        assert len(source.checksummed(source.entries())) == 3
+
+    def test_a_listing_that_stalls_is_given_up(self, s3: FaultyS3) -> None:
+        s3.inject(Fault("stall", operation="ListObjectsV2"))
+        began = time.monotonic()
+        with pytest.raises(UnreachableError, match="the S3 endpoint cannot be reached"):
+            S3Source("s3://bucket/model", transport=Transport(stall_timeout=0.2)).entries()
+        assert time.monotonic() - began < 20
+
+    def test_an_expired_key_is_read_anew_for_a_listing_too(self, s3: FaultyS3, renewed: Callable[[], None]) -> None:
+        source = S3Source("s3://bucket/model")
+        source.entries()
+        s3.inject(Fault("expire", operation="ListObjectsV2", times=1))
+        renewed()
+        assert len(source.entries()) == 3
+
+
 class TestReading:
     def test_a_range_is_read_into_memory(self, connection: Connection, weights: Entry) -> None:
         assert once(connection, weights, 1000, 50_000) == WEIGHTS[1000:51_000]
@@ -260,20 +296,11 @@ class TestCredentials:
         with pytest.raises(CheckpointError, match="the session token has expired: get new credentials"):
             once(connection, weights)
 
-    def test_that_have_expired_are_read_anew(
-        self, s3: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As they are by a profile whose file another program keeps fresh."""
-        s3.credentials = Credentials({"old": "first", "new": "second"})
-        file = tmp_path / "credentials"
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.delenv(name)
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
-        file.write_text("[default]\naws_access_key_id=old\naws_secret_access_key=first\n")
+    def test_that_have_expired_are_read_anew(self, s3: FaultyS3, renewed: Callable[[], None]) -> None:
         source = S3Source("s3://bucket/model")
         entry = source.entries()[0]
         s3.inject(Fault("expire", times=1))
-        file.write_text("[default]\naws_access_key_id=new\naws_secret_access_key=second\n")
+        renewed()
         with closing(source.connect()) as first, closing(source.connect()) as other:
             assert once(first, entry) == b"{}"
             assert once(other, entry) == b"{}"
@@ -314,6 +341,12 @@ class TestCredentials:
 
 
 class TestRefusals:
+    def test_who_may_not_list_may_read_the_object_it_names(self, s3: FaultyS3) -> None:
+        s3.inject(Fault.denied("ListObjectsV2"))
+        source = S3Source("s3://bucket/model/config.json")
+        with closing(source.connect()) as connection:
+            assert once(connection, source.entries()[0]) == b"{}"
+
     @pytest.mark.parametrize(
         ("status", "code", "message"),
         [
@@ -437,5 +470,5 @@ def test_certificates_are_those_of_awss_configuration(
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
         source = S3Source("s3://bucket/model")
         entry = next(entry for entry in source.entries() if entry.name == "model.safetensors")
-        with closing(source.connect()) as connection, closing(source.access.client):
+        with closing(source.connect()) as connection, closing(source.access):
             assert once(connection, entry) == WEIGHTS

@@ -49,7 +49,7 @@ class HttpsSource:
         if not is_safe(url):
             raise CheckpointError(f"{shown(url)} is not encrypted: write https:// (http:// is for this machine only)")
         self._parts = urlsplit(url)
-        self._uri, self._given = shown(url), transport
+        self._uri, self._transport = shown(url), transport or Transport.read()
         self._locations = Locations()
         self._found: Sequence[Entry] = ()
         self._listed: dict[str, manifest.Listed] = {}
@@ -99,8 +99,7 @@ class HttpsSource:
         return urlunsplit(self._parts._replace(path=f"{folder}/{quote(name)}", fragment=""))
 
     def _connection(self) -> WebConnection:
-        transport = self._given or Transport.read()
-        return WebConnection(transport, self._locations, self._private)
+        return WebConnection(self._transport, self._locations, self._private)
 
     def _directory(self) -> list[Entry]:
         listing = self._probed([manifest.NAME])

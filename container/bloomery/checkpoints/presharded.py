@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from bloomery.checkpoints.quantise import Rounding
@@ -75,6 +76,17 @@ class Index:
             return cls(int(fields["tensor_parallel"]), str(fields["dtype"]), tensors, str(fields.get("made_from", "")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{where} is no index of a split checkpoint ({error!r})") from error
+
+
+def is_split(directory: Path) -> bool:
+    """Whether ``bloomery shard`` has written what is in the directory."""
+    return (directory / INDEX).is_file()
+
+
+def stored_dtype(directory: Path) -> str:
+    """In what ``bloomery shard`` was asked to write it; "" for any other checkpoint. Raises CheckpointError."""
+    file = directory / INDEX
+    return Index.from_json(file.read_bytes(), file).dtype if file.is_file() else ""
 
 
 def _row(tensor: SplitTensor) -> dict[str, Any]:

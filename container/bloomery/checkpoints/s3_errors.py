@@ -19,6 +19,12 @@ _SLOW = {
 }  # fmt: skip
 _PASSING = {"RequestTimeout", "InternalError", "ServiceUnavailable", "PriorRequestNotComplete", "OperationAborted"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+
+
+class DeniedError(CheckpointError):
+    """Who asks may not do this."""
+
+
 _ARN = re.compile(r"arn:aws[\w-]*:(?:iam|sts)::[^\s\"',]+")
 
 
@@ -90,8 +96,9 @@ def refused(
         return TransientError(f"{where}: {told}", slow_down=slow, after=retry_after(refusal.headers.get("retry-after")))
     remedy = _REMEDIES.get(code)
     if code in ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem"):
-        remedy = _denied(refusal, bucket, principal, rights)
-    elif code == "RequestTimeTooSkewed":
+        denied = _denied(refusal, bucket, principal, rights)
+        return DeniedError(f"{where} could not be {done}: {denied} ({told})")
+    if code == "RequestTimeTooSkewed":
         remedy = _skewed(refusal)
     elif refusal.moved:
         there = f"is in {refusal.region}" if refusal.region else "is in another region"

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,10 +22,10 @@ from bloomery.checkpoints.output import DirectoryOutput, Output, Summing
 from bloomery.checkpoints.output_s3 import S3Output
 from bloomery.checkpoints.progress import Progress
 from bloomery.checkpoints.quantise import Rounding
-from bloomery.checkpoints.range_reader import RangeReader
+from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.shard_plan import FILE_BYTES, INDEXES, Plan, plan
 from bloomery.checkpoints.shard_weights import Weights, write_weights
-from bloomery.checkpoints.source import Entry, Source
+from bloomery.checkpoints.source import Connection, Entry, Source
 from bloomery.checkpoints.sources import open_source
 from bloomery.checkpoints.tensors import PickledTensors, SafetensorsTensors, Tensors, weight_files
 from bloomery.errors import CheckpointError, ConfigurationError
@@ -83,12 +83,12 @@ def shard(
                     f"{target} holds a checkpoint of other files, or one made otherwise: remove it, or name another"
                 )
             return Report(target, False, there, {}, 0, time.monotonic() - began)
-        reader = stack.enter_context(RangeReader(source))
+        connection = stack.enter_context(closing(source.connect()))
         if "config.json" not in entries:
             raise CheckpointError(f"{uri} holds no config.json: name the directory of a transformers checkpoint")
-        configured = reader.whole(entries["config.json"])
+        configured = read_bytes(connection, entries["config.json"])
         config = _parsed(configured, uri)
-        tensors = stack.enter_context(_tensors(source, revision, entries, reader, config))
+        tensors = stack.enter_context(_tensors(source, revision, entries, connection, config))
         made = plan(tensors.stored, config, tensor_parallel, dtype, file_bytes)
         copied = [name for name in wanted_files(entries) if not any(fnmatchcase(name, p) for p in _REPLACED)]
         small = {"config.json": _with_dtype(configured, dtype)}
@@ -99,7 +99,7 @@ def shard(
         files = dict(weights.files)
         small = {name: text.encode() for name, text in made.index(weights.rounded, made_from).items()} | small
         for name in (*copied, *small):  # config.json last: what lacks it is no checkpoint to anybody
-            files[name] = _write(output, name, small[name] if name in small else reader.whole(entries[name]))
+            files[name] = _write(output, name, small[name] if name in small else read_bytes(connection, entries[name]))
         output.publish(files)
         return Report(target, True, files, weights.rounded, made.source_bytes, time.monotonic() - began)
 
@@ -122,14 +122,18 @@ def _open_output(target: str) -> AbstractContextManager[Output]:
 
 @contextmanager
 def _tensors(
-    source: Source, revision: str | None, entries: Mapping[str, Entry], reader: RangeReader, config: Mapping[str, Any]
+    source: Source,
+    revision: str | None,
+    entries: Mapping[str, Entry],
+    connection: Connection,
+    config: Mapping[str, Any],
 ) -> Iterator[Tensors]:
     uri = source.uri
-    files = weight_files(list(entries), lambda name: reader.whole(entries[name]), uri)
+    files = weight_files(list(entries), lambda name: read_bytes(connection, entries[name]), uri)
     tensors: Tensors
     if files[0].endswith(".safetensors"):
         wanted = source.checksummed([entries[name] for name in files])
-        tensors = SafetensorsTensors(wanted, reader.read, uri)
+        tensors = SafetensorsTensors(source, wanted)
     else:
         log.info("%s: torch's own files can only be read from the disk", uri)
         local = fetch(uri, revision=revision, allow_patterns=files)

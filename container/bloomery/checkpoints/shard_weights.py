@@ -1,4 +1,4 @@
-"""Weights on their way from one checkpoint to another: read ahead in blocks of rows by a few threads, cut by
+"""Weights on their way from one checkpoint to another: read ahead in blocks of rows, cut by
 ``sharding``'s tables, and each piece written to the end of its rank's file.
 
 What is held at once is a few blocks, however large the model is.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 
@@ -20,12 +19,11 @@ from bloomery.checkpoints.output import Output, Summing
 from bloomery.checkpoints.presharded import SCALE
 from bloomery.checkpoints.quantise import Quantiser, Rounding
 from bloomery.checkpoints.shard_plan import SCALES, Plan, Planned, Share
-from bloomery.checkpoints.tensors import Tensors
+from bloomery.checkpoints.tensors import Rows, Tensors
 
 BLOCK_BYTES = 8 << 20
 _AHEAD_BYTES = 64 << 20
 _COMPUTED = 1 << 18  # numbers
-_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,11 @@ class Weights:
 
 def write_weights(plan: Plan, tensors: Tensors, output: Output, read: Callable[[int], None]) -> Weights:
     """Write every file of the plan into ``output``; ``read`` hears how many bytes of the source are done with."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="shard") as pool:
-        try:
-            writing = _Writing(plan, output)
-            for block, rows in _read_ahead(plan, tensors, pool):
-                read(rows.nbytes)
-                writing.add(block, rows)
-            return writing.finish()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    writing = _Writing(plan, output)
+    for block, rows in _read_ahead(plan, tensors):
+        read(rows.nbytes)
+        writing.add(block, rows)
+    return writing.finish()
 
 
 class _Writing:
@@ -142,19 +136,19 @@ def _blocks(plan: Plan) -> Iterator[Block]:
             yield Block(tensor, start, min(rows, start + step))
 
 
-def _read_ahead(plan: Plan, tensors: Tensors, pool: ThreadPoolExecutor) -> Iterator[tuple[Block, Array]]:
+def _read_ahead(plan: Plan, tensors: Tensors) -> Iterator[tuple[Block, Array]]:
     """The blocks in order, each with its rows; the next ones are read meanwhile."""
-    ahead: deque[tuple[Block, Future[Array], int]] = deque()
+    ahead: deque[tuple[Block, Rows, int]] = deque()
     held = 0
     for block in _blocks(plan):
         shape = block.tensor.source.shape
         size = (block.stop - block.start) * prod(shape[1:]) * itemsize(block.tensor.source.dtype, block.tensor.name)
         while ahead and held + size > _AHEAD_BYTES:
-            ready, future, its_size = ahead.popleft()
-            yield ready, future.result()
+            ready, rows, its_size = ahead.popleft()
+            yield ready, rows.result()
             held -= its_size
-        ahead.append((block, pool.submit(tensors.rows, block.tensor.name, block.start, block.stop), size))
+        ahead.append((block, tensors.ask(block.tensor.name, block.start, block.stop), size))
         held += size
     while ahead:
-        ready, future, _ = ahead.popleft()
-        yield ready, future.result()
+        ready, rows, _ = ahead.popleft()
+        yield ready, rows.result()

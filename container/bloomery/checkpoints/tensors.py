@@ -7,41 +7,58 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from awscrt.checksums import combine_crc64nvme, crc64nvme
 
-from bloomery.checkpoints import presharded, safetensors_header
+from bloomery.checkpoints import presharded
 from bloomery.checkpoints.number_formats import HELD, Array, flat_bytes, itemsize
-from bloomery.checkpoints.safetensors_header import TensorInfo
 from bloomery.checkpoints.shard_plan import Stored
-from bloomery.checkpoints.source import Entry
+from bloomery.checkpoints.source import Entry, Source
+from bloomery.checkpoints.stream import Piece
+from bloomery.checkpoints.stream_headers import read_headers
+from bloomery.checkpoints.transfer import CHUNK_BYTES, Part, Transfer
 from bloomery.errors import CheckpointError
 
 log = logging.getLogger(__name__)
+
+CONNECTIONS = 8
+_TICK_SECONDS = 0.2
 
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
 _PICKLE_INDEX, _PICKLE = "pytorch_model.bin.index.json", "pytorch_model.bin"
 _HEADS = ("lm_head.weight", "embed_out.weight")
 
 
+class Rows(Protocol):
+    """Rows of a tensor, on their way."""
+
+    def result(self) -> Array:
+        """Wait for them. A scalar has one row, and comes without an axis. Raises CheckpointError."""
+        ...
+
+
 class Tensors(Protocol):
-    """Reads rows of tensors; several threads may do so at once."""
+    """Reads rows of tensors, several blocks of them at once."""
 
     stored: Sequence[Stored]  # in the order in which they lie in the files
 
-    def rows(self, name: str, start: int, stop: int) -> Array:
-        """Rows along the first axis, as they are stored; a scalar has one row, and comes without an axis."""
+    def ask(self, name: str, start: int, stop: int) -> Rows:
+        """Begin to read rows along the first axis, as they are stored."""
         ...
 
     def check(self) -> None:
         """Compare what was read, all of it, with the checksums that the source has. Raises CheckpointError."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End all reading at once."""
+        ...
 
 
 def weight_files(names: Sequence[str], read_text: Callable[[str], bytes], where: str) -> list[str]:
@@ -76,51 +93,38 @@ def _named_in(index: bytes, where: str) -> list[str]:
 
 
 class SafetensorsTensors:
-    """Of the ``files`` (safetensors) of a source. ``read`` fills memory with a range of a file."""
+    """Of the ``files`` (safetensors) of a source."""
 
-    def __init__(self, files: Sequence[Entry], read: Callable[[Entry, int, memoryview], None], where: str) -> None:
-        self._read, self._uri = read, where
-        self._sums: dict[str, list[tuple[int, int, int]]] = {entry.name: [] for entry in files}  # start, length, crc
-        self._where: dict[str, tuple[Entry, TensorInfo]] = {}
-        for entry in files:
-            for info in self._header(entry, f"{where}/{entry.name}"):
-                if info.name in self._where:
-                    first = self._where[info.name][0].name
-                    raise CheckpointError(f"{where}: tensor {info.name!r} is both in {first} and in {entry.name}")
-                self._where[info.name] = (entry, info)
-        self.stored: Sequence[Stored] = [Stored(info.name, info.dtype, info.shape) for _, info in self._where.values()]
+    def __init__(self, source: Source, files: Sequence[Entry]) -> None:
+        headers = read_headers(source, files, CONNECTIONS)
+        self._uri, self._files, self._found = source.uri.rstrip("/"), files, headers.found
+        self._pieces = list(headers.headers)
+        self._transfer = Transfer(source, CONNECTIONS)
+        self.stored: Sequence[Stored] = [
+            Stored(info.name, info.dtype, info.shape) for _, info in headers.found.values()
+        ]
 
-    def _header(self, entry: Entry, where: str) -> Sequence[TensorInfo]:
-        def read_range(start: int, length: int) -> bytes:
-            data = bytearray(length)
-            self._read(entry, start, memoryview(data))
-            return bytes(data)
-
-        header = safetensors_header.read(read_range, entry.size, where)
-        self._sums[entry.name].append((0, header.length, crc64nvme(read_range(0, header.length))))
-        return list(header.tensors.values())
-
-    def rows(self, name: str, start: int, stop: int) -> Array:
+    def ask(self, name: str, start: int, stop: int) -> Rows:
         """As ``Tensors``."""
-        entry, info = self._where[name]
+        entry, info = self._found[name]
         itemsize(info.dtype, name)
-        shape = (stop - start, *info.shape[1:]) if info.shape else ()
-        block = np.empty(shape, HELD[info.dtype])
-        row_bytes = info.length // max(1, info.shape[0] if info.shape else 1)
-        if block.nbytes:
-            first, memory = info.start + start * row_bytes, flat_bytes(block)
-            self._read(entry, first, memory)
-            self._sums[entry.name].append((first, memory.nbytes, crc64nvme(memory)))
-        return block
+        block = np.empty((stop - start, *info.shape[1:]) if info.shape else (), HELD[info.dtype])
+        first = info.start + start * (info.length // max(1, info.shape[0] if info.shape else 1))
+        rows = _Arriving(
+            block, self._transfer, lambda crc: self._pieces.append(Piece(entry.name, first, block.nbytes, crc))
+        )
+        self._transfer.put([Part(entry, first, block.nbytes, rows)])
+        return rows
 
     def check(self) -> None:
         """As ``Tensors``. Nothing is compared of a file that has no checksum, or was not read whole, once."""
-        for entry in {entry.name: entry for entry, _ in self._where.values()}.values():
+        for entry in self._files:
             end = crc = 0
-            for start, length, part in sorted(self._sums[entry.name]):
-                if start != end:
+            pieces = (piece for piece in self._pieces if piece.file == entry.name)
+            for piece in sorted(pieces, key=lambda piece: piece.start):
+                if piece.start != end:
                     break
-                crc, end = combine_crc64nvme(crc, part, length), end + length
+                crc, end = combine_crc64nvme(crc, piece.crc, piece.length), end + piece.length
             if end != entry.size or entry.crc64nvme is None:
                 log.info("%s/%s: there is no checksum to compare with", self._uri, entry.name)
             elif crc != entry.crc64nvme:
@@ -130,7 +134,35 @@ class SafetensorsTensors:
                 )
 
     def close(self) -> None:
-        """Whoever gave ``read`` closes what is behind it."""
+        """As ``Tensors``."""
+        self._transfer.close()
+
+
+class _Arriving:
+    """A block that a transfer fills; ``came`` hears the CRC64NVME of it."""
+
+    def __init__(self, block: Array, transfer: Transfer, came: Callable[[int], object]) -> None:
+        self._block, self._memory, self._transfer, self._came = block, flat_bytes(block), transfer, came
+        self._here = threading.Event()
+
+    def space(self, offset: int, scratch: memoryview) -> memoryview:
+        """As ``transfer.Sink``."""
+        return self._memory[offset : offset + CHUNK_BYTES]
+
+    def take(self, offset: int, data: memoryview) -> None:
+        """As ``transfer.Sink``: it lies where it belongs."""
+
+    def complete(self) -> None:
+        """As ``transfer.Sink``."""
+        self._came(crc64nvme(self._memory))
+        self._here.set()
+
+    def result(self) -> Array:
+        """As ``Rows``."""
+        while not self._here.wait(_TICK_SECONDS):
+            if self._transfer.error is not None:
+                raise self._transfer.error
+        return self._block
 
 
 class PickledTensors:
@@ -150,14 +182,9 @@ class PickledTensors:
             Stored(name, _torch_format(name, tensor), tuple(tensor.shape)) for name, tensor in self._tensors.items()
         ]
 
-    def rows(self, name: str, start: int, stop: int) -> Array:
-        """As ``Tensors``."""
-        import torch
-
-        tensor = self._tensors[name]
-        part = (tensor[start:stop] if tensor.dim() else tensor).contiguous()
-        bits = part.view(torch.int16).numpy().view("<u2") if part.dtype == torch.bfloat16 else part.numpy()
-        return np.asarray(bits)
+    def ask(self, name: str, start: int, stop: int) -> Rows:
+        """As ``Tensors``; reads when it is waited for."""
+        return _Mapped(self._tensors[name], start, stop)
 
     def check(self) -> None:
         """Done already, by ``fetch``."""
@@ -165,6 +192,22 @@ class PickledTensors:
     def close(self) -> None:
         """Unmap the files."""
         self._tensors.clear()
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    tensor: Any
+    start: int
+    stop: int
+
+    def result(self) -> Array:
+        """As ``Rows``."""
+        import torch
+
+        tensor, start, stop = self.tensor, self.start, self.stop
+        part = (tensor[start:stop] if tensor.dim() else tensor).contiguous()
+        bits = part.view(torch.int16).numpy().view("<u2") if part.dtype == torch.bfloat16 else part.numpy()
+        return np.asarray(bits)
 
 
 def _address(tensor: Any) -> tuple[int, tuple[int, ...]]:

@@ -25,6 +25,7 @@ from bloomery.errors import CheckpointError
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 ABSENT = (404, 410)
+PASSING = (408, 425, 429, 500, 502, 503, 504)
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
@@ -126,7 +127,7 @@ def refused(answer: Answer, what: str) -> CheckpointError:
     told = f"{answer.status} {answer.reason}".strip()
     if answer.status in (412, 416):
         return ChangedError(f"{what}: the file was replaced while it was fetched")
-    if answer.status in (408, 425, 429, 500, 502, 503, 504):
+    if answer.status in PASSING:
         after = retry_after(answer.headers.get("retry-after"))
         return TransientError(f"{what}: the server answered {told}", slow_down=answer.status in (429, 503), after=after)
     if answer.status in (401, 403):

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from bloomery.checkpoints import Checkpoint
+from bloomery.checkpoints.presharded import is_split, stored_dtype
 from bloomery.engines import loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.remote_code import refused_in_words
@@ -47,18 +48,19 @@ def load(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
     task = models.task_of(config, task)
-    chosen = precision.choose(dtype, config, device)
+    chosen = precision.choose(dtype, config, device, stored_dtype(path))
     limit = models.token_limit(config, max_tokens)
     placement = device_map if device_map is not None else "auto" if device == "cuda" else None
     auto_class = models.auto_class(config, task)
-    preparation = precision.Preparation(chosen, device)
     with memory.returned_when_freed():
-        meta = _streamable(checkpoint, auto_class, config, chosen.dtype, placement, trust_remote_code)
+        meta = _ours(checkpoint, auto_class, config, chosen.dtype, placement, trust_remote_code)
         if meta is not None:
             model = meta.model.to_empty(device="cpu")
             with loading.reading(open_reader(checkpoint, meta.rename)) as reader:
+                preparation = precision.Preparation(chosen, device, reader.scales)
                 loading.fill(model, meta, reader, lambda name: WHOLE, preparation.apply)
         else:
+            preparation = precision.Preparation(chosen, device)
             model = _read(checkpoint, auto_class, config, chosen.dtype, placement, trust_remote_code)
             rank.current.report("preparing kernels")
             preparation.apply(model)
@@ -79,11 +81,14 @@ def load(
     return pipelines.for_task(engine, task)
 
 
-def _streamable(
+def _ours(
     checkpoint: Checkpoint, auto_class: Any, config: Any, dtype: torch.dtype, placement: Any, trust_remote_code: bool
 ) -> loading.MetaModel | None:
-    """The model without weights, where they are to be streamed and can be; else the log says why."""
-    if checkpoint.source is None:
+    """The model without weights, where transformers cannot read them itself: they are to be streamed, or are split.
+    What cannot be streamed is fetched instead, and the log says why. Raises UnsupportedModelError.
+    """
+    split = checkpoint.source is None and is_split(checkpoint.path)
+    if checkpoint.source is None and not split:
         return None
     reason: object = f"device_map={placement} is transformers' own"
     if placement is None:
@@ -91,6 +96,11 @@ def _streamable(
             return loading.build_on_meta(config, auto_class, dtype, trust_remote_code=trust_remote_code)
         except UnsupportedModelError as error:
             reason = error
+    if split or checkpoint.source is None:
+        raise UnsupportedModelError(
+            f"{checkpoint.path} is split for several ranks, and cannot be loaded as it is: {reason}; use the "
+            "checkpoint that it was made from"
+        )
     log.warning("%s is fetched to disk and not streamed: %s", checkpoint.source.uri, reason)
     return None
 

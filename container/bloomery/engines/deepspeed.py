@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bloomery.checkpoints import Checkpoint
+from bloomery.checkpoints.presharded import stored_dtype
 from bloomery.engines import loading, memory, models, pipelines, precision, rendezvous
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
@@ -67,7 +68,7 @@ def load(
     inject = _choose_injection(config, kernel_inject, injection_policy, ranks)
     if ranks > 1 or inject:
         pipelines.check_splittable(config, task, inject, injection_policy is not None)
-    chosen = precision.choose(dtype, config, _device())
+    chosen = precision.choose(dtype, config, _device(), stored_dtype(path))
     limit = models.token_limit(config, max_tokens)
     if ranks > 1:
         check_heads(config.to_dict(), ranks)

@@ -37,9 +37,12 @@ class Precision:
     int8: bool = False
 
 
-def choose(name: str, config: Any, device: str) -> Precision:
-    """What ``dtype=name`` means for this model on this kind of device ("cpu" or "cuda")."""
+def choose(name: str, config: Any, device: str, stored: str = "") -> Precision:
+    """What ``dtype=name`` means for this model on this kind of device ("cpu" or "cuda"). ``stored``: what the
+    checkpoint was written in, where it says more than its config."""
     wanted = name.lower().removeprefix("torch.")
+    if wanted == "auto" and stored == "int8":
+        wanted = stored
     if wanted == "int8":
         return Precision(torch.float32 if device == "cpu" else torch.float16, int8=True)
     if wanted == "auto":

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from bloomery.checkpoints.pickled import load_tensors
-from bloomery.checkpoints.presharded import CONFIG, INDEX
+from bloomery.checkpoints.presharded import CONFIG, is_split
 from bloomery.engines.injection_families import FAMILIES as INJECTED
 from bloomery.engines.injection_families import InjectedFamily
 from bloomery.engines.split_safetensors import Joined, SplitSafetensors
@@ -30,7 +30,7 @@ Tensors = Mapping[str, torch.Tensor]
 
 def opened(directory: Path) -> PreshardedFile | SplitSafetensors:
     """The tensors of a split checkpoint, whoever wrote it. Raises CheckpointError."""
-    return SplitSafetensors(directory) if (directory / INDEX).is_file() else PreshardedFile(directory)
+    return SplitSafetensors(directory) if is_split(directory) else PreshardedFile(directory)
 
 
 class PreshardedFile:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from bloomery.checkpoints.checkpoint import refusal
 from bloomery.checkpoints.pickled import PickledFile
-from bloomery.checkpoints.presharded import CONFIG
+from bloomery.checkpoints.presharded import CONFIG, is_split
 from bloomery.engines import presharded
 from bloomery.engines.split_safetensors import Dequantised, StoredScales
 from bloomery.errors import CheckpointError, ConfigurationError
@@ -202,7 +202,7 @@ class CheckpointReader:
 
     def _open(self, file: Path) -> Any:
         if file not in self._handles:
-            if not self._allow_pickle and file.suffix != ".safetensors":
+            if not self._allow_pickle and not (file.suffix == ".safetensors" or is_split(file.parent)):
                 raise ConfigurationError(refusal(str(file)))
             self._handles[file] = open_tensors(file)
         return self._handles[file]
