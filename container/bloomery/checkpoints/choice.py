@@ -1,9 +1,12 @@
-"""Which files of a checkpoint are worth fetching."""
+"""Which files of a checkpoint are worth fetching, and which hold the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
+
+from bloomery.errors import CheckpointError
 
 # Weights of other frameworks, which no engine here reads, and what only training goes on from.
 FOREIGN = (
@@ -62,3 +65,35 @@ def _file(name: str) -> str:
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+_LAYOUTS = (
+    ("model.safetensors.index.json", "model.safetensors", ".safetensors"),
+    ("pytorch_model.bin.index.json", "pytorch_model.bin", ".bin"),
+)
+
+
+def weight_files(names: Sequence[str], read_file: Callable[[str], bytes], where: str) -> list[str]:
+    """The files among ``names`` that hold the tensors: safetensors before ``.bin``, an index before all that lies
+    around; none when there are neither. Raises CheckpointError for an index that is damaged or names what is not there.
+    """
+    for index, single, ending in _LAYOUTS:
+        if index in names:
+            found = _named_in(read_file(index), f"{where.rstrip('/')}/{index}")
+            if missing := [name for name in found if name not in names]:
+                raise CheckpointError(
+                    f"{where.rstrip('/')}/{index} names {missing[0]}, which is not there: upload it again"
+                )
+            return found
+        if single in names:
+            return [single]
+        if loose := sorted(name for name in names if name.endswith(ending) and "/" not in name):
+            return loose
+    return []
+
+
+def _named_in(index: bytes, where: str) -> list[str]:
+    try:
+        return sorted(set(json.loads(index)["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{where} is not a checkpoint index with a weight_map: {error!r}") from error
