@@ -8,6 +8,7 @@ BloomeryError
 ├── ProtocolError             bytes on a worker or control socket are not what the protocol says
 ├── ModelLoadError            a worker group could not load its model
 ├── DeploymentFailure         an endpoint of the emulator cannot run; its text is the FailureReason
+├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)

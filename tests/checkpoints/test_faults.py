@@ -194,7 +194,8 @@ def test_an_object_that_is_replaced_in_mid_read_comes_in_its_new_version(
     new = tmp_path / "new"
     write_checkpoint(new, SIZE, 2)
     before = files_of(served)
-    server.inject(Fault("replace", key=f"*{SHARD}", skip=2, times=1, content=str(new / SHARD)))
+    replace = Fault("replace", key=f"*{SHARD}", skip=2, times=1, content=str(new / SHARD))
+    server.inject(Fault("rate", key=f"*{SHARD}", rate=4e6), replace)
     assert fetched(target) == {**before, SHARD: (new / SHARD).read_bytes()}
     assert 412 in {record.status for record in server.requests()}
 
@@ -221,11 +222,11 @@ def test_credentials_that_expire_are_renewed_where_they_can_be(
     program.write_text(
         f"#!{sys.executable}\n"
         "import json, os\n"
-        f"with open({str(issued)!r}, 'a') as file:\n"
-        "    file.write('x')\n"
-        f"token = f'token-{{os.path.getsize({str(issued)!r})}}'\n"
-        "print(json.dumps({'Version': 1, 'SessionToken': token, 'Expiration': '2099-01-01T00:00:00Z',\n"
-        f"    'AccessKeyId': {ACCESS_KEY!r}, 'SecretAccessKey': {SECRET_KEY!r}}}))\n"
+        f"issued, key, secret = {(str(issued), ACCESS_KEY, SECRET_KEY)!r}\n"
+        "open(issued, 'a').write('x')\n"
+        "token = 'token-' + str(os.path.getsize(issued))\n"
+        "print(json.dumps({'Version': 1, 'AccessKeyId': key, 'SecretAccessKey': secret, 'SessionToken': token,\n"
+        "    'Expiration': '2099-01-01T00:00:00Z'}))\n"
     )
     program.chmod(0o755)
     configuration = tmp_path / "aws"

@@ -173,6 +173,17 @@ class TestBreaking:
         with pytest.raises(TransientError, match=f"^file: 127.0.0.1:{port} refuses connections"):
             get(f"http://127.0.0.1:{port}/")
 
+    def test_a_server_that_never_says_hello_is_given_up(self) -> None:
+        silent = Transport(connect_timeout=0.3)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            with pytest.raises(TransientError, match=rf"^file: 127\.0\.0\.1:{port} was silent for 0\.3 s"):
+                get(f"https://127.0.0.1:{port}/", silent)
+
+    def test_a_host_that_does_not_exist_is_final(self) -> None:
+        with pytest.raises(CheckpointError, match=r"there is no host nowhere\.invalid|name server did not answer"):
+            get("http://nowhere.invalid/")
+
     def test_a_header_cannot_be_smuggled(self, site: WebServer) -> None:
         with pytest.raises(CheckpointError, match="would hold a line break"):
             get(f"{site.url}/file", X="a\r\nY: b")

@@ -74,6 +74,10 @@ def web_server(replies: Callable[[Asked], Reply], certificate: tuple[Path, Path]
         def do_HEAD(self) -> None:
             self.do_GET()
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.do_GET()
+
         def answer(self, reply: Reply, asked: Asked) -> None:
             headers, body, status = dict(reply.headers), reply.body, reply.status
             span = _RANGE.fullmatch(asked.headers.get("range", ""))

@@ -35,7 +35,7 @@ class Ranks:
 @pytest.mark.parametrize("answers", [True, False])
 async def test_an_answer_that_comes_while_the_ranks_are_asked_is_in_time(tmp_path: Path, answers: bool) -> None:
     call = Call(ask("echo"), None, lambda _call: None)
-    job = Job("1", [call], StreamBuffer(1024, 1, 1))
+    job = Job("1", [call], lambda: StreamBuffer(1024, 1, 1))
     job.started_at -= 5
     answer = ResponseHead(200, "OK", {}, [("data", b"yes")]) if answers else None
     patient = replace(settings(tmp_path), predict_timeout=2.0)

@@ -20,8 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bloomery.bench import load
-from bloomery.bench.measure import ProcessorTime, percentile, share_of_others
-from bloomery.bench.servers import descendants
+from bloomery.bench.measure import ProcessorTime, descendants, percentile, share_of_others
 from bloomery.errors import WorkerError
 from bloomery.processes import launch_shim
 

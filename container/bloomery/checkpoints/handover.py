@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from bloomery.checkpoints.neighbours import SLOTS, TEXT_BYTES, Kind, Meet, Message, Neighbour, join, slot_of, unmap
 from bloomery.errors import CheckpointError
 
+_LAST_WORDS_SECONDS = 1.0
 Deliver = Callable[[int, int, memoryview], None]  # the number of a block, an offset in it, the bytes from there
 
 
@@ -164,6 +165,8 @@ class Handover:
         try:
             neighbour.send(message)
         except CheckpointError as error:
+            with self.changed:  # its last words may still lie in our socket
+                self.changed.wait_for(lambda: self.failure, _LAST_WORDS_SECONDS)
             self._fail(error)
             raise (self.failure or error) from error
 
@@ -193,7 +196,8 @@ class Handover:
             case Kind.CHUNK:
                 deliver(message.number, message.value, neighbour.slot(message.slot, message.length))
                 self.bytes_handed_in += message.length
-                neighbour.send(Message(Kind.FREE, message.slot))
+                with contextlib.suppress(CheckpointError):  # why it is gone comes as its next message
+                    neighbour.send(Message(Kind.FREE, message.slot))
             case Kind.FREE:
                 self.copied(message.slot)
             case Kind.FAILED:

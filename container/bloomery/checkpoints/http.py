@@ -6,6 +6,7 @@ and because every way in which a connection can break has to be told apart.
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ class HttpConnection:
                 # A server may close an idle connection at any time: only on a new one silence means something.
                 try:
                     head = self._exchange(self._channel, origin, url, headers)
-                except ConnectionError:
+                except (ConnectionError, ssl.SSLError):
                     head = b""
                 if head:
                     return Answer(self._channel, head, what)

@@ -20,7 +20,7 @@ from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import persistently, read_bytes
 from bloomery.checkpoints.source import Body, ChangedError, Entry
 from bloomery.checkpoints.transport import Transport, shown
-from bloomery.checkpoints.web import Locations, Probed, WebConnection, is_safe, probe, refused, without_user
+from bloomery.checkpoints.web import ABSENT, Locations, Probed, WebConnection, is_safe, probe, refused, without_user
 from bloomery.errors import CheckpointError
 
 _FILES = (
@@ -49,7 +49,7 @@ class HttpsSource:
         if not is_safe(url):
             raise CheckpointError(f"{shown(url)} is not encrypted: write https:// (http:// is for this machine only)")
         self._parts = urlsplit(url)
-        self._uri, self._given = shown(url), transport
+        self._uri, self._transport = shown(url), transport or Transport.read()
         self._locations = Locations()
         self._found: Sequence[Entry] = ()
         self._listed: dict[str, manifest.Listed] = {}
@@ -99,8 +99,7 @@ class HttpsSource:
         return urlunsplit(self._parts._replace(path=f"{folder}/{quote(name)}", fragment=""))
 
     def _connection(self) -> WebConnection:
-        transport = self._given or Transport.read()
-        return WebConnection(transport, self._locations, self._private)
+        return WebConnection(self._transport, self._locations, self._private)
 
     def _directory(self) -> list[Entry]:
         listing = self._probed([manifest.NAME])
@@ -183,6 +182,8 @@ class HttpsConnection:
         strong = entry.identity.startswith('"')  # a weak one may not be compared by If-Match
         headers = asked(start, length) | ({"If-Match": entry.identity} if strong else {})
         with self._web.get(url, headers, what) as answer:
+            if answer.status in ABSENT:
+                raise ChangedError(f"{what}: the file is gone since it was listed")
             if answer.status not in (200, 206):
                 raise refused(answer, what)
             validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from bloomery.checkpoints.directory import DirectorySource, FileBody
 from bloomery.checkpoints.names import check_names
 from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import persistently
-from bloomery.checkpoints.source import Body, Connection, Entry, UnreachableError
+from bloomery.checkpoints.retry import retry_after
+from bloomery.checkpoints.source import Body, Connection, Entry, TransientError, UnreachableError
 from bloomery.checkpoints.transport import Transport
-from bloomery.checkpoints.web import Locations, WebConnection, probe, refused
+from bloomery.checkpoints.web import PASSING, Locations, WebConnection, probe, refused
 from bloomery.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class HubSource:
 
     def __init__(self, uri: str, name: str, revision: str | None, transport: Transport | None) -> None:
         self.name, self.revision = name, revision
-        self._uri, self._given = uri, transport
+        self._uri, self._transport = uri, transport or Transport.read()
         self._locations = Locations()
         self._commit: str | None = None
         self._licence: str | None = None
@@ -78,7 +79,7 @@ class HubSource:
         nor its cache has it.
         """
         try:
-            info = self._info()
+            info = persistently(self._info)
         except UnreachableError as error:
             if (snapshot := self.snapshot()) is None:
                 raise
@@ -89,7 +90,7 @@ class HubSource:
         self._licence = card.from_fields(info.card_data.to_dict()) if info.card_data is not None else None
         files = list(info.siblings or ())
         check_names(self._uri, (file.rfilename for file in files))
-        with self.web() as web:
+        with closing(self.web()) as web:
             return [
                 Entry(
                     file.rfilename,
@@ -108,16 +109,11 @@ class HubSource:
         """Opens nothing until it reads."""
         return self._local.connect() if self._local is not None else HubConnection(self)
 
-    @contextmanager
-    def web(self) -> Iterator[WebConnection]:
+    def web(self) -> WebConnection:
         """A connection with the user's token."""
-        library = _library()
-        headers = library.utils.build_hf_headers(library_name="bloomery")
-        connection = WebConnection(self._given or Transport.read(), self._locations, headers)
-        try:
-            yield connection
-        finally:
-            connection.close()
+        given = _library().utils.build_hf_headers()
+        token = {"Authorization": given["authorization"]} if "authorization" in given else {}
+        return WebConnection(self._transport, self._locations, token)
 
     def url(self, name: str) -> str:
         """Where the file ``name`` is, at the commit that was listed."""
@@ -162,6 +158,13 @@ class HubSource:
             ) from error
         except errors.RevisionNotFoundError as error:
             raise CheckpointError(f"{self._uri} has no revision {self.revision!r} on the hub.") from error
+        except errors.HfHubHTTPError as error:
+            status = error.response.status_code
+            if status not in PASSING:
+                raise CheckpointError(f"{self._uri} could not be fetched from the hub: {error}") from error
+            after = retry_after(error.response.headers.get("Retry-After"))
+            told = f"{self._uri}: the hub answered {status}"
+            raise TransientError(told, slow_down=status == 429, after=after) from error
         except errors.OfflineModeIsEnabled as error:
             raise UnreachableError(
                 f"{self._uri} is not a directory here (looked in {Path.cwd()}), and HF_HUB_OFFLINE forbids to ask the "
@@ -179,8 +182,7 @@ class HubConnection:
     """Reads ranges of files at the commit that was listed: no other content can be at their addresses."""
 
     def __init__(self, source: HubSource) -> None:
-        self._source, self._open = source, ExitStack()
-        self._web = self._open.enter_context(source.web())
+        self._source, self._web = source, source.web()
 
     @contextmanager
     def read(self, entry: Entry, start: int, length: int) -> Iterator[Body]:
@@ -200,7 +202,7 @@ class HubConnection:
 
     def close(self) -> None:
         """As ``source.Connection`` has it."""
-        self._open.close()
+        self._web.close()
 
 
 def _library() -> Any:

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bloomery.checkpoints.retry import Attempts, RetryPolicy
-from bloomery.checkpoints.source import Connection, Entry, TransientError
+from bloomery.checkpoints.source import Connection, Entry, TransientError, UnreachableError
+from bloomery.errors import CheckpointError
 
 _POLICY = RetryPolicy(attempts=6, patience=60.0)
 T = TypeVar("T")
 
 
 def read_bytes(connection: Connection, entry: Entry, start: int = 0, length: int | None = None) -> bytes:
-    """``length`` bytes of ``entry`` from ``start``, all by default. Raises CheckpointError."""
-    length = entry.size - start if length is None else min(length, entry.size - start)
+    """``length`` bytes of ``entry`` from ``start``, or as many as there are. Raises CheckpointError."""
+    there = max(entry.size - start, 0)
+    length = there if length is None else min(length, there)
 
     def attempt() -> bytes:
         data = bytearray(length)
@@ -29,10 +31,14 @@ def read_bytes(connection: Connection, entry: Entry, start: int = 0, length: int
 
 
 def persistently(attempt: Callable[[], T], policy: RetryPolicy = _POLICY) -> T:
-    """What ``attempt`` returns, called again while it raises TransientError. Raises CheckpointError."""
+    """What ``attempt`` returns, called again while it raises TransientError; in vain: UnreachableError."""
     attempts = Attempts(policy, time.monotonic())
     while True:
         try:
             return attempt()
         except TransientError as error:
-            time.sleep(attempts.failed(error, time.monotonic()))
+            try:
+                pause = attempts.failed(error, time.monotonic())
+            except CheckpointError as over:
+                raise UnreachableError(str(over)) from error
+            time.sleep(pause)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,9 +18,9 @@ from bloomery.checkpoints.http import HttpConnection
 from bloomery.checkpoints.names import check_names
 from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
 from bloomery.checkpoints.reading import read_bytes
-from bloomery.checkpoints.s3_access import POOL, S3Access, SignedGet
-from bloomery.checkpoints.s3_errors import Refusal, failed, refused
-from bloomery.checkpoints.source import Body, Entry
+from bloomery.checkpoints.s3_access import POOL, S3Access
+from bloomery.checkpoints.s3_errors import DeniedError, Refusal
+from bloomery.checkpoints.source import Body, ChangedError, Entry
 from bloomery.checkpoints.transport import Transport
 from bloomery.errors import CheckpointError
 
@@ -64,11 +65,17 @@ class S3Source:
     """
 
     def __init__(self, uri: str, *, transport: Transport | None = None, requester_pays: bool | None = None) -> None:
-        """Raises CheckpointError for what is no address in S3; asks nobody."""
+        """Raises CheckpointError for what is no address in S3, and ConfigurationError; asks nobody."""
         self.address = Address.of(uri)
-        self.access = S3Access(self.address.bucket, requester_pays=requester_pays)
-        self._uri, self._given = uri, transport
-        self._found: list[_Object] = []
+        self._given = transport or Transport.read()
+        self.access = S3Access(
+            self.address.bucket,
+            requester_pays=requester_pays,
+            connect_timeout=self._given.connect_timeout,
+            read_timeout=self._given.stall_timeout,
+        )
+        self._uri = uri
+        self._found: dict[str, _Object] = {}  # by name
 
     @property
     def uri(self) -> str:
@@ -79,7 +86,7 @@ class S3Source:
     def licence(self) -> str | None:
         """Of README.md below the prefix."""
         try:
-            entries = [item.entry for item in self._found] or self.entries()
+            entries = [item.entry for item in self._found.values()] or self.entries()
             with closing(self.connect()) as connection:
                 return licence_of(connection, entries)
         except CheckpointError:
@@ -87,27 +94,20 @@ class S3Source:
 
     def entries(self) -> Sequence[Entry]:
         """Every object, as it is now. Raises CheckpointError, UnreachableError."""
-        with self.explained(self._uri):
-            found = self._below(self.address.folder)
-            if not found and not self.address.is_folder:
-                found = self._single()
-            if not found:
-                raise CheckpointError(self._nothing())
+        found = self._folder_or_object()
+        if not found:
+            raise CheckpointError(self._nothing())
         check_names(self._uri, (item.entry.name for item in found))
-        self._found = found
+        self._found = {item.entry.name: item for item in found}
         return [item.entry for item in found]
 
     def checksummed(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """With S3's own checksums of whole objects, and those of a MANIFEST.json for the rest."""
-        objects = {item.entry.name: item for item in self._found}
-        listed = self._manifest(objects)
-        asked_for = [
-            entry
-            for entry in entries
-            if (item := objects.get(entry.name)) and item.may_vouch(known=entry.name in listed)
-        ]
-        with self.explained(self._uri), ThreadPoolExecutor(POOL, "checksums") as pool:
-            told = dict(zip((entry.name for entry in asked_for), pool.map(self._head, asked_for), strict=True))
+        listed = self._manifest()
+        objects = [self._found[entry.name] for entry in entries if entry.name in self._found]
+        asked_for = [item.entry for item in objects if item.may_vouch(known=item.entry.name in listed)]
+        with ThreadPoolExecutor(POOL, "checksums") as pool:
+            told = {entry.name: entry for entry in pool.map(self._head, asked_for)}
         return manifest.vouched([told.get(entry.name, entry) for entry in entries], listed)
 
     def connect(self) -> S3Connection:
@@ -116,30 +116,33 @@ class S3Source:
 
     def key(self, entry: Entry) -> str:
         """The key of the object that ``entry`` is."""
-        single = [item.entry.name for item in self._found if item.key == self.address.prefix]
-        return self.address.prefix if single == [entry.name] else self.address.folder + entry.name
-
-    @contextmanager
-    def explained(self, where: str) -> Iterator[None]:
-        """Raise what botocore raises as a CheckpointError about ``where``."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            yield
-        except (BotoCoreError, ClientError) as error:
-            raise failed(error, where, self.address.bucket, self.access.principal) from error
+        item = self._found.get(entry.name)
+        return item.key if item is not None else self.address.folder + entry.name
 
     @cached_property
     def _transport(self) -> Transport:
-        return self._given or Transport.read(ca_bundle=self.access.ca_bundle)
+        return replace(self._given, ca_bundle=self.access.ca_bundle or self._given.ca_bundle)
+
+    def _folder_or_object(self) -> list[_Object]:
+        try:
+            found = self._below(self.address.folder)
+        except DeniedError:
+            # Who may read one object need not be allowed to list.
+            with suppress(CheckpointError):
+                if not self.address.is_folder and (found := self._single()):
+                    return found
+            raise
+        return found or ([] if self.address.is_folder else self._single())
 
     def _below(self, folder: str) -> list[_Object]:
         found: list[_Object] = []
-        pages = self.access.client.get_paginator("list_objects_v2").paginate(**self.access.parameters, Prefix=folder)
-        for page in pages:
-            for row in page.get("Contents", ()):
-                if not row["Key"].endswith("/"):  # a folder, as the console makes them
-                    found.append(_Object.of(row, folder))
+        following: dict[str, str] | None = {}
+        while following is not None:
+            page = self.access.call(self._uri, "list_objects_v2", Prefix=folder, **following)
+            # Keys that end with a slash are folders, as the console makes them.
+            rows = (row for row in page.get("Contents", ()) if not row["Key"].endswith("/"))
+            found += (_Object.of(row, folder) for row in rows)
+            following = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
             if len(found) > _MOST_OBJECTS:
                 raise CheckpointError(
                     f"{self._uri} holds over {_MOST_OBJECTS} objects, which is no checkpoint: name the folder that "
@@ -148,38 +151,57 @@ class S3Source:
         return found
 
     def _single(self) -> list[_Object]:
-        from botocore.exceptions import ClientError
-
         try:
-            told = self.access.client.head_object(**self.access.parameters, Key=self.address.prefix)
-        except ClientError as error:
-            if Refusal.of(error).status == 404:
-                return []
-            raise
+            told = self.access.call(self._uri, "head_object", Key=self.address.prefix)
+        except ChangedError:  # there is none
+            return []
         name = self.address.prefix.rpartition("/")[2]
         return [_Object(self.address.prefix, Entry(name, told["ContentLength"], told["ETag"]), None)]
 
     def _nothing(self) -> str:
         what = "holds no objects" if self.address.is_folder else "is neither a folder with objects nor an object"
-        return f"{self._uri} {what}: check the bucket and the prefix (aws s3 ls {self._uri.rstrip('/')}/)."
+        if near := self._nearby():
+            return f"{self._uri} {what}: did you mean {' or '.join(near)}?"
+        return f"{self._uri} {what}: check the bucket and the prefix (aws s3 ls s3://{self.address.bucket}/)."
 
-    def _manifest(self, objects: dict[str, _Object]) -> dict[str, manifest.Listed]:
-        item = objects.get(manifest.NAME)
+    def _nearby(self) -> list[str]:
+        """Folders with a model whose names are like the prefix, among the first objects beside it and of the bucket."""
+        above = self.address.prefix.rpartition("/")[0]
+        folders: set[str] = set()
+        for beside in {f"{above}/" if above else "", ""}:
+            page = self.access.call(self._uri, "list_objects_v2", Prefix=beside)
+            keys = (row["Key"] for row in page.get("Contents", ()))
+            folders |= {key.rpartition("/")[0] for key in keys if key.endswith("/config.json")}
+        alike = difflib.get_close_matches(self.address.prefix, folders, cutoff=0.5)
+        return [f"s3://{self.address.bucket}/{folder}/" for folder in alike]
+
+    def _manifest(self) -> dict[str, manifest.Listed]:
+        item = self._found.get(manifest.NAME)
         if item is None or item.entry.size > manifest.LIMIT:
             return {}
         with closing(self.connect()) as connection:
             return manifest.read(read_bytes(connection, item.entry), f"{self._uri.rstrip('/')}/{manifest.NAME}")
 
     def _head(self, entry: Entry) -> Entry:
-        told = self.access.client.head_object(**self.access.parameters, Key=self.key(entry), ChecksumMode="ENABLED")
+        where = f"s3://{self.address.bucket}/{self.key(entry)}"
+        told = self.access.call(where, "head_object", Key=self.key(entry), ChecksumMode="ENABLED")
         if told.get("ETag") != entry.identity or told.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
             return entry
-        crc, sha = told.get("ChecksumCRC64NVME"), told.get("ChecksumSHA256")
+        crc, sha = _decoded(told.get("ChecksumCRC64NVME"), 8), _decoded(told.get("ChecksumSHA256"), 32)
         return replace(
             entry,
-            crc64nvme=int.from_bytes(base64.b64decode(crc), "big") if crc else entry.crc64nvme,
-            sha256=base64.b64decode(sha).hex() if sha and "-" not in sha else entry.sha256,
+            crc64nvme=entry.crc64nvme if crc is None else int.from_bytes(crc, "big"),
+            sha256=entry.sha256 if sha is None else sha.hex(),
         )
+
+
+def _decoded(text: str | None, size: int) -> bytes | None:
+    """A checksum of ``size`` bytes; None without one, and for a composite one, which ends with "-3"."""
+    try:
+        data = base64.b64decode(text or "", validate=True)
+    except ValueError:
+        return None
+    return data if len(data) == size else None
 
 
 @dataclass(frozen=True)
@@ -194,7 +216,7 @@ class _Object:
     def of(cls, row: dict[str, Any], folder: str) -> _Object:
         algorithms, kind = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
         vouches = None
-        if algorithms or kind:
+        if kind:
             vouches = kind == "FULL_OBJECT" and bool({"CRC64NVME", "SHA256"} & set(algorithms or ()))
         return cls(row["Key"], Entry(row["Key"].removeprefix(folder), row["Size"], row["ETag"]), vouches)
 
@@ -217,26 +239,16 @@ class S3Connection:
             return
         source, key = self._source, self._source.key(entry)
         what = span(f"s3://{source.address.bucket}/{key}", start, length)
-        for turn in range(_TURNS):
-            with source.explained(what):
-                signed = source.access.get(key, entry.identity, asked(start, length)["Range"])
+        for turn in range(1, _TURNS + 1):
+            signed = source.access.get(key, entry.identity, asked(start, length)["Range"])
             with self._http.get(signed.url, signed.headers, what) as answer:
                 if answer.status in (200, 206):
                     yield RangeBody(answer, entry, start, length, what)
                     return
                 refusal = Refusal.read(answer.status, answer.reason, answer.headers, answer.text(_REFUSAL_LIMIT))
-            with source.explained(what):
-                if turn == _TURNS - 1 or not self._remedied(refusal, signed):
-                    raise refused(refusal, what, source.address.bucket, source.access.principal)
+            if turn == _TURNS or not source.access.remedied(refusal, signed):
+                raise source.access.refused(refusal, what)
 
     def close(self) -> None:
         """As ``source.Connection`` has it."""
         self._http.close()
-
-    def _remedied(self, refusal: Refusal, signed: SignedGet) -> bool:
-        """Whether the same request, signed anew, may be answered."""
-        if refusal.expired:
-            return self._source.access.renew(signed)
-        if refusal.moved and refusal.region:
-            return self._source.access.relocate(signed, refusal.region)
-        return False

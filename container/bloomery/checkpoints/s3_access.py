@@ -10,16 +10,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from bloomery.checkpoints.reading import persistently
+from bloomery.checkpoints.s3_errors import Refusal, failed, refused
+from bloomery.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
 REQUESTER_PAYS = "AWS_REQUEST_PAYER"  # as GDAL and obstore have it; the AWS tools take it only as an option
 UNSIGNED = "AWS_NO_SIGN_REQUEST"  # as GDAL has it; the AWS command line's --no-sign-request
 POOL = 8  # control calls at once
-_ATTEMPTS = 5
+_ATTEMPTS = 3  # of botocore, in each of ours: what stalls is given up within a minute
 _PRINCIPAL_SECONDS = 3.0
 _TRUE = ("1", "true", "yes", "requester")
 
@@ -46,6 +51,7 @@ class S3Access:
         **config: Any,
     ) -> None:
         """``config``: of botocore, for a client with other timeouts or attempts."""
+        self._bucket = bucket
         self._config = {"retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS}, "max_pool_connections": POOL}
         self._config |= config
         pays = environment.get(REQUESTER_PAYS, "").lower() in _TRUE if requester_pays is None else requester_pays
@@ -58,40 +64,84 @@ class S3Access:
 
     @property
     def client(self) -> Any:
-        """boto3's client, for control calls. Raises what botocore raises."""
+        """boto3's client. Raises what botocore raises."""
         return self._current().client
 
     @property
     def ca_bundle(self) -> str | None:
-        """The certificates that AWS's own configuration names."""
-        return self._current().ca_bundle
+        """The certificates that AWS's own configuration names. Raises CheckpointError."""
+        with self.explained(f"s3://{self._bucket}"):
+            return self._current().ca_bundle
+
+    def call(self, where: str, operation: str, **parameters: Any) -> Any:
+        """boto3's answer to a call about the bucket. ``where`` is named in errors. Raises CheckpointError."""
+
+        def attempt() -> Any:
+            with self.explained(where):
+                made = self._current()
+                try:
+                    return getattr(made.client, operation)(**self.parameters, **parameters)
+                except made.client.exceptions.ClientError as error:
+                    if not (Refusal.of(error).expired and self.renew(made.generation)):
+                        raise
+                return getattr(self._current().client, operation)(**self.parameters, **parameters)
+
+        return persistently(attempt)
 
     def get(self, key: str, etag: str, byte_range: str) -> SignedGet:
-        """A signed GET of a range of ``key``, if it still has ``etag``. Raises what botocore raises."""
-        made = self._current()
-        try:
-            made.client.get_object(**self.parameters, Key=key, IfMatch=etag, Range=byte_range)
-        except _Stopped as stopped:
-            return SignedGet(stopped.url, stopped.headers, made.generation, made.client.meta.region_name)
+        """A signed GET of a range of ``key``, if it still has ``etag``. Raises CheckpointError."""
+        with self.explained(f"s3://{self._bucket}/{key}"):
+            made = self._current()
+            try:
+                made.client.get_object(**self.parameters, Key=key, IfMatch=etag, Range=byte_range)
+            except _Stopped as stopped:
+                return SignedGet(stopped.url, stopped.headers, made.generation, made.client.meta.region_name)
         raise RuntimeError("botocore has sent a request that it should only have signed")
 
-    def renew(self, used: SignedGet) -> bool:
-        """Read the credentials anew, unless that has happened since ``used``; whether they are others now."""
+    def remedied(self, refusal: Refusal, used: SignedGet) -> bool:
+        """Whether ``used``, signed anew, may be answered: with other credentials, in another region."""
+        with self.explained(f"s3://{self._bucket}"):
+            if refusal.expired:
+                return self.renew(used.generation)
+            return refusal.moved and refusal.region is not None and self._relocated(used.region, refusal.region)
+
+    def refused(self, refusal: Refusal, where: str) -> CheckpointError:
+        """The error to raise for an answer about ``where``."""
+        return refused(refusal, where, self._bucket, self.principal)
+
+    @contextmanager
+    def explained(self, where: str) -> Iterator[None]:
+        """Raise what botocore raises as a CheckpointError about ``where``."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise failed(error, where, self._bucket, self.principal) from error
+
+    def renew(self, generation: int) -> bool:
+        """Read the credentials anew, unless that has happened since ``generation``; whether they are others now."""
         with self._lock:
-            if self._generation != used.generation or self._made is None:
+            if self._generation != generation or self._made is None:
                 return True
             before = self._made.identity()
             self._generation += 1
             self._made = self._make()
             return self._made.identity() != before
 
-    def relocate(self, used: SignedGet, region: str) -> bool:
-        """Turn to the ``region`` where the bucket is, once; False when ``used`` has asked there."""
+    def close(self) -> None:
+        """Close the connections of control calls; they open again when they are needed."""
         with self._lock:
-            if region == used.region or self._region not in (None, region):
+            if self._made is not None:
+                self._made.client.close()
+
+    def _relocated(self, asked: str, region: str) -> bool:
+        """Turn to the ``region`` where the bucket is, once; False when it is the one that was ``asked``."""
+        with self._lock:
+            if region == asked or self._region not in (None, region):
                 return False
             if self._region is None:
-                log.info("the bucket is in %s, not in %s: set AWS_REGION to save a request", region, used.region)
+                log.info("%s is in %s, not in %s: set AWS_REGION to save a request", self._bucket, region, asked)
                 self._region, self._made = region, None
             return True
 

@@ -19,6 +19,12 @@ _SLOW = {
 }  # fmt: skip
 _PASSING = {"RequestTimeout", "InternalError", "ServiceUnavailable", "PriorRequestNotComplete", "OperationAborted"}
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
+
+
+class DeniedError(CheckpointError):
+    """Who asks may not do this."""
+
+
 _ARN = re.compile(r"arn:aws[\w-]*:(?:iam|sts)::[^\s\"',]+")
 
 
@@ -81,6 +87,8 @@ def refused(
     told = f"S3 answered {refusal.status} {code}" + (f": {refusal.message}" if refusal.message else "")
     if code in ("412", "PreconditionFailed"):
         return ChangedError(f"{where}: the object was replaced while it was fetched: retry when the upload is complete")
+    if code in ("404", "NoSuchKey"):
+        return ChangedError(f"{where}: the object is gone since it was listed: upload the checkpoint again and retry")
     if code in ("416", "InvalidRange"):
         return ChangedError(f"{where}: the object is shorter than it was when it was listed")
     slow = code in _SLOW or refusal.status in (429, 503)
@@ -88,8 +96,9 @@ def refused(
         return TransientError(f"{where}: {told}", slow_down=slow, after=retry_after(refusal.headers.get("retry-after")))
     remedy = _REMEDIES.get(code)
     if code in ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem"):
-        remedy = _denied(refusal, bucket, principal, rights)
-    elif code == "RequestTimeTooSkewed":
+        denied = _denied(refusal, bucket, principal, rights)
+        return DeniedError(f"{where} could not be {done}: {denied} ({told})")
+    if code == "RequestTimeTooSkewed":
         remedy = _skewed(refusal)
     elif refusal.moved:
         there = f"is in {refusal.region}" if refusal.region else "is in another region"
@@ -139,8 +148,6 @@ def _skewed(refusal: Refusal) -> str:
 _REMEDIES = {
     "NoSuchBucket": "the bucket {bucket} does not exist: check its name, its account and AWS_ENDPOINT_URL",
     "NoSuchAccessPoint": "the access point {bucket} does not exist: check its name, account and region",
-    "NoSuchKey": "there is no such object; check the bucket and the name",
-    "404": "there is no such object; check the bucket and the name",
     "InvalidObjectState": "the object is archived (Glacier): restore it first (aws s3api restore-object)",
     "InvalidAccessKeyId": "the access key is unknown: check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",

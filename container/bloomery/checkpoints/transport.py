@@ -79,7 +79,10 @@ def connect(origin: Origin, transport: Transport) -> tuple[socket.socket, str | 
     where = Origin.of(proxy) if proxy else origin
     if where.scheme == "https" and proxy:
         raise CheckpointError(f"the proxy {shown(proxy)} speaks TLS itself: only http:// proxies can be used")
-    opened = socket.create_connection((where.host, where.port), transport.connect_timeout)
+    try:
+        opened = socket.create_connection((where.host, where.port), transport.connect_timeout)
+    except TimeoutError:
+        raise TimeoutError(f"no connection to {where.authority} within {transport.connect_timeout:g} s") from None
     try:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if origin.scheme == "http":
@@ -87,6 +90,9 @@ def connect(origin: Origin, transport: Transport) -> tuple[socket.socket, str | 
         if proxy:
             _tunnel(opened, origin, proxy)
         return _tls(transport).wrap_socket(opened, server_hostname=origin.host), None
+    except TimeoutError:
+        opened.close()
+        raise TimeoutError(f"{where.authority} was silent for {transport.connect_timeout:g} s") from None
     except BaseException:
         opened.close()
         raise

@@ -24,7 +24,8 @@ from bloomery.errors import CheckpointError
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
-_ABSENT = (404, 410)
+ABSENT = (404, 410)
+PASSING = (408, 425, 429, 500, 502, 503, 504)
 _TOTAL = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
 
 
@@ -71,7 +72,7 @@ class WebConnection:
             location = self._locations.of(url)
             with self._followed(url, location, headers, what) as answer:
                 # What was signed for a while has expired: ask for the way again.
-                if answer.status not in (401, 403, *_ABSENT) or not self._locations.forget(url, location):
+                if answer.status not in (401, 403, *ABSENT) or not self._locations.forget(url, location):
                     yield answer
                     return
 
@@ -108,7 +109,7 @@ class Probed:
 def probe(connection: WebConnection, url: str, what: str) -> Probed | None:
     """Size and validator of the file at ``url``, None when there is none. One attempt. Raises CheckpointError."""
     with connection.get(url, asked(0, 1), what) as answer:
-        if answer.status in _ABSENT:
+        if answer.status in ABSENT:
             return None
         validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
         total = _TOTAL.fullmatch(answer.headers.get("content-range", ""))
@@ -126,12 +127,12 @@ def refused(answer: Answer, what: str) -> CheckpointError:
     told = f"{answer.status} {answer.reason}".strip()
     if answer.status in (412, 416):
         return ChangedError(f"{what}: the file was replaced while it was fetched")
-    if answer.status in (408, 425, 429, 500, 502, 503, 504):
+    if answer.status in PASSING:
         after = retry_after(answer.headers.get("retry-after"))
         return TransientError(f"{what}: the server answered {told}", slow_down=answer.status in (429, 503), after=after)
     if answer.status in (401, 403):
         return CheckpointError(f"{what} cannot be fetched: {told}: the server wants other credentials, or none will do")
-    if answer.status in _ABSENT:
+    if answer.status in ABSENT:
         return CheckpointError(f"{what} cannot be fetched: {told}: there is no such file")
     return CheckpointError(f"{what} cannot be fetched: the server answered {told}")
 

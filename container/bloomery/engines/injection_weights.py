@@ -142,5 +142,4 @@ class _LayerFiller:
 
     def _vector(self, name: str, vector: Tensor | None, source: str, ranges: Sequence[Range] | None = None) -> None:
         if vector is not None:
-            ranges = ranges or [(0, len(vector))]
             self.filler.copy_part(f"{self.name}.{name}", vector.data, f"{self.name}.{source}", ranges, 0)

@@ -140,3 +140,24 @@ class TensorLanding:
                 if low < high:
                     target[passed + low - start : passed + high - start].copy_(rows[low - index : high - index])
             passed += stop - start
+
+
+class Everywhere:
+    """The same bytes in several tensors: an embedding that is whole on each rank, and its head's columns."""
+
+    def __init__(self, landings: Sequence[TensorLanding]) -> None:
+        self._landings = tuple(landings)
+
+    def memory(self, position: int, length: int) -> memoryview | None:
+        """As ``blocks.Landing``."""
+        return None
+
+    def land(self, position: int, data: memoryview) -> None:
+        """As ``blocks.Landing``."""
+        for landing in self._landings:
+            landing.land(position, data)
+
+    def arrived(self, count: int) -> None:
+        """As ``blocks.Landing``."""
+        for landing in self._landings:
+            landing.arrived(count)

@@ -138,8 +138,8 @@ class Filler:
         ranges = None if split.axis is None else split.ranges
         self.reader.fill(tensor, source, ranges, split.axis or 0, self._progress.add)
 
-    def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range], axis: int) -> None:
-        """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``."""
+    def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range] | None, axis: int) -> None:
+        """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``, or all."""
         if name in self._left:
             self._asked[name] = self._left.pop(name), source
             _poison(self._asked[name][0])
@@ -232,9 +232,14 @@ def _settled(filler: Filler, unit: str, filling: Filling) -> str:
 
 
 def fill_plain(filler: Filler, meta: MetaModel, part: Callable[[str], Split], prefix: str = "") -> None:
-    """Fill the tensors that have the same name in the module and in the checkpoint, and the computed buffers."""
-    for name in filler.unfilled():
-        if name.startswith(prefix):
+    """Fill the tensors that have the same name in the module and in the checkpoint, and the computed buffers.
+
+    With them comes what a file holds under one name for both, an embedding with its head: it is read once.
+    """
+    names = list(filler.unfilled())
+    roots = {meta.ties.get(name, name) for name in names if name.startswith(prefix)}
+    for name in names:
+        if name.startswith(prefix) or meta.ties.get(name, name) in roots:
             source = next((n for n in _same(name, meta.ties) if n in filler.reader), None)
             if name in meta.buffers:
                 filler.set_buffer(name, meta.buffers[name])

@@ -20,7 +20,7 @@ from bloomery.checkpoints.stream import CONNECTIONS, Batch, Streamer
 from bloomery.checkpoints.stream_accounts import conclude
 from bloomery.checkpoints.stream_headers import Tensors, read_headers
 from bloomery.engines import rendezvous
-from bloomery.engines.landing import Range, TensorLanding
+from bloomery.engines.landing import Everywhere, Range, TensorLanding
 from bloomery.engines.reader import CheckpointReader, Reader, share_of
 from bloomery.engines.split_safetensors import StoredScales
 from bloomery.errors import CheckpointError
@@ -65,7 +65,7 @@ class StreamedReader:
             if (wanted := rename(stored)) is not None:
                 self._found[wanted] = place
         self._own: list[Segment] = []
-        self._shared: list[Segment] = []
+        self._shared: dict[str, list[TensorLanding]] = {}  # a tensor may belong in several places
 
     def __contains__(self, name: str) -> bool:
         return name in self._found
@@ -86,15 +86,21 @@ class StreamedReader:
         landing = TensorLanding(target, info, axis, ranges, copied)
         # By what all ranks see alike: a rank whose own share is empty must still share the tensor with the others.
         whole = slices is None or axis != 0 or info.length < _SMALL_BYTES
-        for start, stop in [(0, info.length)] if whole else landing.runs():
-            if start < stop:
-                segment = Segment(landing, entry, info.start + start, start, stop - start)
-                (self._shared if whole else self._own).append(segment)
+        if whole and info.length:
+            self._shared.setdefault(name, []).append(landing)
+        elif not whole:
+            runs = [run for run in landing.runs() if run[0] < run[1]]
+            self._own += [Segment(landing, entry, info.start + start, start, stop - start) for start, stop in runs]
 
     def begin(self) -> Batch:
         """As ``Reader``."""
-        own, shared, self._own, self._shared = self._own, self._shared, [], []
-        return self._stream.read(own, shared)
+        own, shared, self._own, self._shared = self._own, self._shared, [], {}
+        return self._stream.read(own, [self._whole(name, landings) for name, landings in shared.items()])
+
+    def _whole(self, name: str, landings: Sequence[TensorLanding]) -> Segment:
+        entry, info = self._found[name]
+        landing = landings[0] if len(landings) == 1 else Everywhere(landings)
+        return Segment(landing, entry, info.start, 0, info.length)
 
     def finish(self) -> None:
         """As ``Reader``: compares checksums."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from aiohttp import hdrs, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from bloomery.errors import BadRequestError, RequestError
@@ -33,7 +34,7 @@ class Connection(web.RequestHandler):
         if not self._messages:
             return
         message, body = self._messages[-1]
-        error = getattr(message, "exc", None)
+        error = None if isinstance(message, RawRequestMessage) else message.exc
         if error is None:
             self._body = body
         elif self._body is not None and not self._body.is_eof():

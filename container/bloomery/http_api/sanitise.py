@@ -97,7 +97,7 @@ def _headers(properties: Mapping[str, str]) -> tuple[list[tuple[str, str]], tupl
 
 
 def _one_line(text: str) -> str:
-    return _CONTROL.sub(" ", text).strip()
+    return (text if text.isascii() and text.isprintable() else _CONTROL.sub(" ", text)).strip()
 
 
 def error_body(status: int, type_name: str, message: str) -> bytes:

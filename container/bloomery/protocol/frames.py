@@ -20,6 +20,7 @@ import struct
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import TypeVar
 
 from bloomery.errors import ProtocolError
@@ -58,7 +59,10 @@ class Request:
 
 def property_of(properties: Mapping[str, str], name: str) -> str | None:
     """The property of that name, which is in lower case, in whatever case it was sent; None when there is none."""
-    return next((value for key, value in properties.items() if key.lower() == name), None)
+    for key in properties:
+        if key.lower() == name:
+            return properties[key]
+    return None
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,18 @@ def _encode_properties(properties: dict[str, str], dialect: Dialect) -> list[byt
         out += [encode_string(text, dialect) for text in itertools.chain.from_iterable(properties.items())]
         return out
     append, pack = out.append, dialect.pack
-    for text in itertools.chain.from_iterable(properties.items()):  # encode_string, without a call for each
-        encoded = text.encode("utf-8", "surrogatepass")
+    for name, value in properties.items():
+        append(_encode_name(name))
+        encoded = value.encode("utf-8", "surrogatepass")  # encode_string, without a call for each
         append(pack(len(encoded)))
         append(encoded)
     return out
+
+
+@lru_cache(512)
+def _encode_name(name: str) -> bytes:
+    """Of a property, in the wider dialect: the same ones come with nearly every request."""
+    return encode_string(name, Dialect.INT32)
 
 
 def _encode_content(content: list[ContentPart], dialect: Dialect) -> list[bytes]:
@@ -124,7 +135,9 @@ def _encode_content(content: list[ContentPart], dialect: Dialect) -> list[bytes]
 
 def encode_request(request: Request, dialect: Dialect = Dialect.INT32) -> bytes:
     """The bytes of one request frame."""
-    return b"".join(_encode_properties(request.properties, dialect) + _encode_content(request.content, dialect))
+    out = _encode_properties(request.properties, dialect)
+    out += _encode_content(request.content, dialect)
+    return b"".join(out)
 
 
 def response_buffers(head: ResponseHead, dialect: Dialect = Dialect.INT32) -> list[bytes]:

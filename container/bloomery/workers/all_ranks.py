@@ -114,6 +114,10 @@ class _Exchange:
         self._job.touched_at = time.monotonic()
         if head.content is not None and not connection.end_answer():
             return
+        if self._ranks == 1 and head.content is not None:  # the shortest way: nobody to wait for, nothing to follow
+            self._job.reply(head)
+            self._end()
+            return
         self._heads[connection.rank] = head
         if len(self._heads) == self._ranks:
             self._decide()
@@ -139,8 +143,11 @@ class _Exchange:
         self._unfinished -= 1
         if self._unfinished == 0:
             self.tell()
-            self._on_over()
-            self._job.over()
+            self._end()
+
+    def _end(self) -> None:
+        self._on_over()
+        self._job.over()
 
     async def _drain(self, connection: Connection) -> None:
         while not (chunk := await connection.read_chunk()).last:

@@ -24,7 +24,7 @@ class Deadlines:
         """Call it every ``tick`` while the job is with the ranks."""
         await self._check_answer(job)
         await self._check_standstill(job)
-        if job.buffer.failed:
+        if job.broken:
             job.give_up()
         if job.unwanted_at is not None:
             await self._settle(job, job.unwanted_at)

@@ -38,9 +38,11 @@ def frame(
 
     ``seed`` is one for all ranks, or their sampling diverges.
     """
-    requests = [call.request for call in job.calls]
-    request = batch.joined(requests) if job.joined else requests[0]
-    added = {"handler": job.calls[0].function or settings.handler, private.REQUEST_ID: job.request_id}
+    request = batch.joined([call.request for call in job.calls]) if job.joined else job.calls[0].request
+    together = request.properties.copy()
+    together["handler"] = job.calls[0].function or settings.handler
+    together[private.REQUEST_ID] = job.request_id
     if seed is not None:
-        added[private.SEED] = str(seed)
-    return encode_request(Request(request.properties | added | dict(properties), request.content))
+        together[private.SEED] = str(seed)
+    together.update(properties)
+    return encode_request(Request(together, request.content))

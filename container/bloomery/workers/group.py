@@ -147,14 +147,16 @@ class Group:
     def begin(self, calls: Sequence[Call]) -> None:
         """Hand requests to the ranks, joined into one job; needs capacity."""
         assert self._ranks is not None
-        buffer = StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
         self._jobs_begun += 1
-        job = Job(f"{self._id_prefix}{self._jobs_begun:016x}", calls, buffer)
+        job = Job(f"{self._id_prefix}{self._jobs_begun:016x}", calls, self._buffer)
         try:
             self._ranks.begin(job)
         except ProtocolError as error:
             for call in calls:
                 call.refuse(BadRequestError(f"the request does not fit into a frame of the worker protocol: {error}"))
+
+    def _buffer(self) -> StreamBuffer:
+        return StreamBuffer(self._limits.stream_buffer, self._limits.reader_grace, self.settings.predict_timeout)
 
     async def call(self, function: str, request: Request) -> Answer:
         """Have the handler's ``function`` answer ``request``, ahead of what is queued. The answer is complete.

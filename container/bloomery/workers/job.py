@@ -18,10 +18,12 @@ class Job:
     ``on_unwanted`` is called when the last caller has left too early, ``on_over`` when the ranks are rid of the job.
     """
 
-    def __init__(self, request_id: str, calls: Sequence[Call], buffer: StreamBuffer) -> None:
+    def __init__(self, request_id: str, calls: Sequence[Call], make_buffer: Callable[[], StreamBuffer]) -> None:
         self.request_id = request_id
         self.calls = calls
-        self.buffer = buffer
+        self.joined = len(calls) > 1  # several requests share it
+        self._make_buffer = make_buffer
+        self._buffer: StreamBuffer | None = None
         self.on_unwanted: Callable[[Job], None] = lambda _job: None
         self.on_over: Callable[[Job], None] = lambda _job: None
         self.started_at = self.touched_at = time.monotonic()  # touched: when a rank last sent something
@@ -35,9 +37,16 @@ class Job:
             call.on_leave = self._on_leave
 
     @property
-    def joined(self) -> bool:
-        """Whether several requests share it."""
-        return len(self.calls) > 1
+    def buffer(self) -> StreamBuffer:
+        """Of its stream, from the first time that somebody asks for it: most answers are none."""
+        if self._buffer is None:
+            self._buffer = self._make_buffer()
+        return self._buffer
+
+    @property
+    def broken(self) -> bool:
+        """Whether its stream broke off."""
+        return self._buffer is not None and self._buffer.failed
 
     @property
     def streaming(self) -> bool:
@@ -83,7 +92,7 @@ class Job:
                 call.on_leave = _nobody_cares
 
     def _on_leave(self, _call: Call) -> None:
-        delivered = self.answered and (self.buffer.closed or not self._streams)
+        delivered = self.answered and (not self._streams or self.buffer.closed)
         if self._over or delivered or not all(call.left for call in self.calls):
             return
         self.give_up()

@@ -36,7 +36,16 @@ def test_a_name_that_was_led_here_is_refused(control: Emulator) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost:8099", "bucket.localhost", "[::1]:8099", "sagemaker.us-east-1.amazonaws.com"]
+    "host",
+    [
+        "127.0.0.1",
+        "localhost:8099",
+        "bucket.localhost",
+        "[::1]:8099",
+        "sagemaker",
+        "host.docker.internal",
+        "api.sagemaker.us-east-1.amazonaws.com",
+    ],
 )
 def test_names_of_this_machine_are_answered(control: Emulator, host: str) -> None:
     assert answer(control, Host=host, **LIST) == 200

@@ -4,12 +4,12 @@ import asyncio
 import os
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+from tests.support.faulty_s3 import Fault, FaultyS3
 from tests.support.hosting import REGION, World, hosted, packed, until
-from tests.support.s3_proxy import s3_proxy
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import environment, model_data
@@ -146,32 +146,31 @@ async def test_a_key_that_sagemaker_refuses(
         assert reason in await refusal(world, ModelData(prefix=f"s3://{world.bucket}/m/"), monkeypatch)
 
 
-async def test_the_time_for_the_data_is_exact_and_leaves_nothing(tmp_path: Path) -> None:
-    async with hosted(tmp_path / "one") as world:
-        uri = world.put("model.tar.gz", packed({"weights": os.urandom(300_000)}))
-        port = urlsplit(world.around.url).port
-        assert port is not None
-        with s3_proxy(port) as proxy:
-            proxy.stall_after = 100_000
-            async with hosted(tmp_path / "two", s3_url=proxy.url) as other:
-                began = time.monotonic()
-                with pytest.raises(DeploymentFailure, match=r"within 3 seconds \(ModelDataDownloadTimeoutInSeconds\)"):
-                    await fetched(other, ModelData(archive=uri), seconds=3)
-                assert 3 <= time.monotonic() - began < 6
-                assert proxy.objects_read
-                assert list((tmp_path / "two" / "artefacts").iterdir()) == []
+@pytest.fixture
+def stalling(tmp_path: Path) -> Iterator[FaultyS3]:
+    """An S3 that sends 100,000 bytes of s3://bucket/model.tar.gz, and never another one."""
+    bucket = tmp_path / "objects" / "bucket"
+    bucket.mkdir(parents=True)
+    (bucket / "model.tar.gz").write_bytes(packed({"weights": os.urandom(300_000)}))
+    with FaultyS3(tmp_path / "objects", checks_signatures=False) as server:
+        server.inject(Fault("stall", after_bytes=100_000))
+        yield server
 
 
-async def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
-    async with hosted(tmp_path / "one") as world:
-        uri = world.put("model.tar.gz", packed({"weights": os.urandom(300_000)}))
-        port = urlsplit(world.around.url).port
-        assert port is not None
-        with s3_proxy(port) as proxy:
-            proxy.stall_after = 100_000
-            async with hosted(tmp_path / "two", s3_url=proxy.url) as other:
-                fetching = asyncio.create_task(fetched(other, ModelData(archive=uri)))
-                await until(lambda: proxy.objects_read)
-                fetching.cancel()
-                await asyncio.gather(fetching, return_exceptions=True)
-                assert list((tmp_path / "two" / "artefacts").iterdir()) == []
+async def test_the_time_for_the_data_is_exact_and_leaves_nothing(tmp_path: Path, stalling: FaultyS3) -> None:
+    async with hosted(tmp_path / "state", s3_url=stalling.url) as world:
+        began = time.monotonic()
+        with pytest.raises(DeploymentFailure, match=r"within 8 seconds \(ModelDataDownloadTimeoutInSeconds\)"):
+            await fetched(world, ModelData(archive="s3://bucket/model.tar.gz"), seconds=8)
+        assert 8 <= time.monotonic() - began < 20
+        assert stalling.sent >= 100_000
+        assert list((tmp_path / "state" / "artefacts").iterdir()) == []
+
+
+async def test_a_fetch_that_is_cancelled_leaves_nothing(tmp_path: Path, stalling: FaultyS3) -> None:
+    async with hosted(tmp_path / "state", s3_url=stalling.url) as world:
+        fetching = asyncio.create_task(fetched(world, ModelData(archive="s3://bucket/model.tar.gz")))
+        await until(lambda: stalling.sent >= 100_000)
+        fetching.cancel()
+        await asyncio.gather(fetching, return_exceptions=True)
+        assert list((tmp_path / "state" / "artefacts").iterdir()) == []

@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import shutil
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.support.emulator import Emulator
+from tests.support.emulator import Emulator, emulating
 
 LARGE = 24 * 1024**2
 
@@ -84,6 +86,36 @@ def test_a_body_without_a_length_passes(s3: Any, control: Emulator, bucket: str)
     with urllib.request.urlopen(request) as answer:
         assert answer.status == 200
     assert s3.get_object(Bucket=bucket, Key="object")["Body"].read() == b"onetwothree"
+
+
+@pytest.mark.parametrize("encoding", ["aws-chunked", "gzip,aws-chunked"])
+def test_a_body_in_chunks_with_a_trailer_is_stored_without_them(s3: Any, bucket: str, encoding: str) -> None:
+    """As the SDKs for Java, Go and JavaScript upload streams."""
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "object"})
+    headers = {
+        "Content-Type": "",
+        "Content-Encoding": encoding,
+        "X-Amz-Content-Sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "X-Amz-Decoded-Content-Length": "11",
+        "X-Amz-Trailer": "x-amz-checksum-crc32",
+    }
+    body = b"5\r\nhello\r\n6\r\n world\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\n\r\n"
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers, method="PUT")) as answer:
+        assert answer.status == 200
+    got = s3.get_object(Bucket=bucket, Key="object")
+    assert got["Body"].read() == b"hello world"
+    assert got["ContentLength"] == 11
+
+
+def test_what_cannot_be_kept_is_not_acknowledged(tmp_path: Path) -> None:
+    with emulating(tmp_path / "state", stand_in=True) as emulator:
+        s3 = emulator.client("s3")
+        s3.create_bucket(Bucket="full-disk", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        (journal,) = (tmp_path / "state" / "s3").iterdir()
+        shutil.rmtree(journal)
+        journal.write_text("no directory: whatever is written below it fails, as on a full disk")
+        with pytest.raises(ClientError, match="507"):
+            s3.put_object(Bucket="full-disk", Key="object", Body=b"data")
 
 
 def test_errors_of_s3_are_s3s(s3: Any, bucket: str) -> None:

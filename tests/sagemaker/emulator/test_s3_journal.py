@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.support.emulator import Emulator, emulating
 
+from bloomery.sagemaker.emulator.s3_journal import _kept_headers
 from bloomery.sagemaker.emulator.s3_request import S3Write, parse
 
 
@@ -104,6 +105,30 @@ def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
     assert len(list((state / "s3" / "kept").iterdir())) == 3
 
 
+def test_an_entry_without_its_data_is_named(tmp_path: Path) -> None:
+    bucket = tmp_path / "state" / "s3" / "kept"
+    bucket.mkdir(parents=True)
+    (bucket / "bucket.json").write_text('{"name": "kept", "region": ""}')
+    (bucket / "0123.json").write_text('{"key": "k", "data": "absent", "headers": {}, "etag": ""}')
+    with emulating(tmp_path / "state") as emulator:
+        assert emulator.process.wait(30) == 2
+    assert "0123.json is not what an emulator wrote" in emulator.log()
+    assert "Traceback" not in emulator.log()
+
+
+def test_headers_of_the_upload_are_not_the_objects() -> None:
+    given = {
+        "Content-Encoding": "gzip,aws-chunked",
+        "Content-Type": "a/b",
+        "x-amz-meta-By": "me",
+        "ETag": '"0"',
+        "x-amz-request-id": "1",
+        "Date": "now",
+    }
+    assert _kept_headers(given) == {"Content-Encoding": "gzip", "Content-Type": "a/b", "x-amz-meta-By": "me"}
+    assert _kept_headers({"Content-Encoding": "aws-chunked"}) == {}
+
+
 class Request:
     """As much of a request as ``parse`` reads."""
 
@@ -125,6 +150,19 @@ def signed(service: str) -> dict[str, str]:
         (Request("PUT", "/k/l", "b.localhost:80", headers=signed("s3")), S3Write("PUT", "b", "k/l")),
         (Request("PUT", "/k", "b.c.s3.us-west-2.amazonaws.com", headers=signed("s3")), S3Write("PUT", "b.c", "k")),
         (Request("POST", "/b", "localhost:80"), S3Write("POST", "b", "")),
+        (Request("POST", "/b", "localhost:80", query={"delete": ""}), S3Write("POST", "b", "")),
+        (Request("PUT", "/b//k", "localhost:80", query={"x-id": "PutObject"}), S3Write("PUT", "b", "/k")),
+        (Request("DELETE", "/b/k", "localhost:80", query={"versionId": "1"}), S3Write("DELETE", "b", "k")),
+        (
+            Request("PUT", "/b/k", "h", query={"AWSAccessKeyId": "k", "Signature": "s", "Expires": "1"}),
+            S3Write("PUT", "b", "k"),
+        ),
+        (Request("POST", "/b/k", "localhost:80", query={"uploadId": "1"}), S3Write("POST", "b", "k")),
+        (Request("PUT", "/b/k", "localhost:80", query={"uploadId": "1", "partNumber": "2"}), None),
+        (Request("DELETE", "/b/k", "localhost:80", query={"uploadId": "1"}), None),
+        (Request("POST", "/b/k", "localhost:80", query={"uploads": ""}), None),
+        (Request("PUT", "/b/k", "localhost:80", query={"tagging": ""}), None),
+        (Request("PUT", "/b", "localhost:80", query={"versioning": ""}), None),
         (
             Request("PUT", "/b/k", "h", query={"X-Amz-Credential": "k/20261124/us-east-1/s3/aws4_request"}),
             S3Write("PUT", "b", "k"),

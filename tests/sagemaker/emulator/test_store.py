@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bloomery.errors import ConfigurationError
 from bloomery.sagemaker.emulator.store import Kind, Record, Store
 
 
@@ -23,6 +24,12 @@ def test_what_was_added_is_found_whatever_the_case(store: Store) -> None:
     assert store.add(record("Name"), {})
     assert store.get(Kind.MODEL, "nAME") == record("Name") == store.by_arn("arn:model/NAME")
     assert not store.add(record("NAME"), {})
+
+
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"no database at all" * 100)
+    with pytest.raises(ConfigurationError, match=r"other is not what an emulator wrote .* --state"):
+        Store(tmp_path / "other")
 
 
 def test_kinds_are_apart(store: Store) -> None:

@@ -29,6 +29,14 @@ def test_what_a_notebook_sends_passes() -> None:
     validate.check("CreateEndpointConfig", config(RoutingConfig={"RoutingStrategy": "RANDOM"}))
 
 
+def test_members_that_are_null_are_not_there() -> None:
+    given = config(ModelDataDownloadTimeoutInSeconds=None)
+    given["ProductionVariants"][0]["ModelDataDownloadTimeoutInSeconds"] = None
+    assert "Tags" not in validate.check("CreateEndpointConfig", {**given, "Tags": None})
+    checked = validate.check("CreateEndpointConfig", given)
+    assert "ModelDataDownloadTimeoutInSeconds" not in checked["ProductionVariants"][0]
+
+
 def test_a_number_that_is_too_large_is_refused_in_awss_words() -> None:
     assert refusal("CreateEndpointConfig", config(ModelDataDownloadTimeoutInSeconds=9999)) == (
         "1 validation error detected: Value '9999' at 'productionVariants.1.member.modelDataDownloadTimeoutInSeconds' "

@@ -22,12 +22,13 @@ class Ended(Exception):
 
 
 class Sender:
-    """Sends bodies over one connection. ``sent`` counts the bytes of the present one; ``closing`` is set when the
-    server ends, and wakes whoever stalls or waits."""
+    """Sends bodies over one connection, the ``number``th since the start. ``sent`` counts the bytes of the present one;
+    ``closing`` is set when the server ends, and wakes whoever stalls or waits."""
 
-    def __init__(self, connection: socket.socket, closing: threading.Event) -> None:
-        self._connection, self._closing = connection, closing
+    def __init__(self, connection: socket.socket, number: int, closing: threading.Event) -> None:
+        self._connection, self.number, self._closing = connection, number, closing
         self.sent = 0
+        self.busy = False  # an answer is under way, and comes
 
     def send(self, answer: Answer, faults: Sequence[Fault]) -> None:
         """Raises Ended when a fault ended the connection, OSError when the client is gone."""
@@ -67,6 +68,7 @@ class Sender:
 
     def _stall(self) -> None:
         """Until the client hangs up, or the server ends."""
+        self.busy = False
         self._connection.settimeout(0.1)
         while not self._closing.is_set():
             try:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Record:
     """One request, written when its answer ended. ``start`` and ``length``: the bytes of the object that were asked
     for (0 and its size without a Range; None where no object is read); ``sent``: how many bytes of body left the
-    server, which is an upper limit of what arrived; ``fault``: the kinds that happened to it, joined by commas."""
+    server, which is an upper limit of what arrived; ``fault``: the kinds that happened to it, joined by commas;
+    ``connection``: which one it came over, of all since the start."""
 
     operation: str
     method: str
@@ -20,3 +21,4 @@ class Record:
     length: int | None
     sent: int
     fault: str = ""
+    connection: int = 0

@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from tests.support.faulty_s3.objects import Objects
 from tests.support.faulty_s3.operations import Request, perform
 from tests.support.faulty_s3.signature import Credentials
 
+_ANSWER_SECONDS = 5.0
 CONTROL = "/-/"  # no bucket has so short a name
 
 
@@ -47,7 +49,8 @@ class FaultyS3:
         self._rules = Rules()
         self._log: list[Record] = []
         self._closing = threading.Event()
-        self._connections: set[socket.socket] = set()
+        self._connections: dict[socket.socket, Sender] = {}
+        self._accepted = self._sent_before = 0
         self._lock = threading.Lock()
         self._tls = None
         if certificate is not None:
@@ -87,10 +90,30 @@ class FaultyS3:
         """Nothing goes wrong any more. Credentials that have expired stay so."""
         self._rules.set(())
 
-    def requests(self) -> list[Record]:
-        """Those answered since the start, or since they were last forgotten."""
+    @property
+    def sent(self) -> int:
+        """Bytes of bodies that have left the server since its start, those of answers under way included."""
         with self._lock:
-            return list(self._log)
+            return self._sent_before + sum(sender.sent for sender in self._connections.values())
+
+    def settle(self, seconds: float = 30.0) -> None:
+        """Wait until no connection is open, so that the log is complete. Raises TimeoutError."""
+        end = time.monotonic() + seconds
+        while self._connections:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(self._connections)} connections are still open after {seconds:g} s")
+            time.sleep(0.005)
+
+    def requests(self) -> list[Record]:
+        """Those answered since the start, or since they were last forgotten. Waits for answers under way, which the
+        client may have had already, though not for those that stall."""
+        end = time.monotonic() + _ANSWER_SECONDS
+        while True:
+            with self._lock:
+                busy = any(sender.busy for sender in self._connections.values())
+                if not busy or time.monotonic() > end:
+                    return list(self._log)
+            time.sleep(0.002)
 
     def forget(self) -> None:
         """Empty the log."""
@@ -104,21 +127,24 @@ class FaultyS3:
                 thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                 with self._lock:
                     self._threads = [thread, *(each for each in self._threads if each.is_alive())]
-                    self._connections.add(connection)
-                thread.start()
+                    thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True) as open_one:
-                reader, sender = Reader(open_one), Sender(open_one, self._closing)
-                while not self._closing.is_set():
-                    self._answer(reader.request(), open_one, sender)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            with self._lock:
+                self._accepted += 1
+                sender = self._connections[connection] = Sender(connection, self._accepted, self._closing)
+            reader = Reader(connection)
+            while not self._closing.is_set():
+                self._answer(reader.request(), connection, sender)
         except (Gone, Ended, OSError):
             pass  # the client hung up, or a fault did
         finally:
             with self._lock:
-                self._connections.discard(connection)
+                self._connections.pop(connection, None)
             connection.close()
 
     def _answer(self, request: Request, connection: socket.socket, sender: Sender) -> None:
@@ -128,7 +154,7 @@ class FaultyS3:
             return
         faults: list[Fault] = []
         answer = Answer()
-        sender.sent = 0
+        sender.busy = True
         try:
             answer, faults = self._performed(request)
             self._before_head(faults, request, sender)
@@ -136,9 +162,9 @@ class FaultyS3:
         finally:
             if answer.file is not None:
                 answer.file.close()
-            self._note(request, answer, sender.sent, faults)
+            self._note(request, answer, sender, faults)
 
-    def _note(self, request: Request, answer: Answer, sent: int, faults: Sequence[Fault]) -> None:
+    def _note(self, request: Request, answer: Answer, sender: Sender, faults: Sequence[Fault]) -> None:
         reads = answer.file is not None and request.method == "GET"
         record = Record(
             request.operation,
@@ -148,11 +174,14 @@ class FaultyS3:
             answer.status,
             answer.start if reads else None,
             answer.length if reads else None,
-            sent,
+            sender.sent,
             ",".join(fault.kind for fault in faults),
+            sender.number,
         )
         with self._lock:
             self._log.append(record)
+            self._sent_before += sender.sent
+            sender.sent, sender.busy = 0, False
 
     def _performed(self, request: Request) -> tuple[Answer, list[Fault]]:
         """The answer, and what else goes wrong with it."""

@@ -122,8 +122,10 @@ class Endpoints:
             self._settle(record, "Failed", str(failure))
         except Exception:
             logger.exception("endpoint %s could not be deployed: a fault of the emulator", record.name)
-            await self._fleet.stop(record.name)
-            self._settle(record, "Failed", words.INTERNAL.format())
+            try:
+                await self._fleet.stop(record.name)
+            finally:
+                self._settle(record, "Failed", words.INTERNAL.format())
         else:
             self._settle(record, "InService", None)
             logger.info("endpoint %s: InService (%.1f s)", record.name, time.monotonic() - started)

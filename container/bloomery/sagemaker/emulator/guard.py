@@ -10,8 +10,9 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-# Names by which clients come here: loopback, S3's virtual hosts on it, a container's host, AWS's own through a proxy.
-_OWN_NAMES = ("localhost", ".localhost", "host.docker.internal", ".amazonaws.com")
+# Domains that no stranger owns, by which clients come here: S3's virtual hosts on loopback, a private network's names,
+# AWS's own through a proxy.
+_NOBODYS = (".localhost", ".internal", ".local", ".amazonaws.com")
 
 
 def middleware(host: str) -> Middleware:
@@ -34,5 +35,6 @@ def _is_own(authority: str, host: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return name == host.lower() or any(name == own or (own[0] == "." and name.endswith(own)) for own in _OWN_NAMES)
+        # A name without a dot (localhost, a service of docker compose) is in nobody's public domain.
+        return name == host.lower() or "." not in name or name.endswith(_NOBODYS)
     return True

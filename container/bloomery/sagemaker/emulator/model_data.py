@@ -13,12 +13,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bloomery.checkpoints.fetch import LOCK, fetch_into
+from bloomery.checkpoints.options import FetchOptions
+from bloomery.checkpoints.publish import RECORD
+from bloomery.checkpoints.sources import open_source
 from bloomery.errors import ConfigurationError, DeploymentFailure
 from bloomery.sagemaker.emulator import words
 from bloomery.sagemaker.emulator.deployment import ModelData
@@ -26,17 +27,9 @@ from bloomery.settings.extraction import extract
 
 _LARGEST = 512 * 2**30  # bytes: the largest VolumeSizeInGB
 _ENTRIES = 1_000_000
-_THREADS = 4
 
 
-@dataclass(frozen=True)
-class Object:
-    """One object of the model's data. ``name``: its path below the model directory; of an archive, empty."""
-
-    key: str
-    name: str
-    etag: str
-    size: int
+Content = list[tuple[str, str, int]]  # path below the model directory (empty: an archive), ETag, bytes
 
 
 def main() -> int:
@@ -59,10 +52,10 @@ def provide(data: ModelData, store: Path, partial: Path) -> Path:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
         client = _client()
-        objects = _archive(client, bucket, key) if data.archive else list(_below(client, uri, bucket, key))
-        target = store / _digest(objects)
+        content = _archive(client, bucket, key) if data.archive else _below(client, uri, bucket, key)
+        target = store / hashlib.sha256(json.dumps(sorted(content)).encode()).hexdigest()[:32]
         if not target.is_dir():
-            _fetch(client, bucket, uri, objects, partial).rename(target)
+            _fetch(uri, partial, is_archive=data.archive is not None).rename(target)
     except DeploymentFailure:
         raise
     except Exception as error:  # botocore's many, and the disk's
@@ -76,24 +69,23 @@ def _client() -> Any:
     return boto3.session.Session().client("s3")
 
 
-def _archive(client: Any, bucket: str, key: str) -> list[Object]:
+def _archive(client: Any, bucket: str, key: str) -> Content:
     head = client.head_object(Bucket=bucket, Key=key)
-    return [Object(key, "", head["ETag"], head["ContentLength"])]
+    return [("", head["ETag"], head["ContentLength"])]
 
 
-def _below(client: Any, uri: str, bucket: str, prefix: str) -> Iterator[Object]:
-    """Everything below the prefix, with its path. Raises DeploymentFailure for keys that SageMaker refuses."""
-    found = []
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        found += page.get("Contents", ())
+def _below(client: Any, uri: str, bucket: str, prefix: str) -> Content:
+    """Everything below the prefix. Raises DeploymentFailure for keys that SageMaker refuses."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    found = [entry for page in pages for entry in page.get("Contents", ())]
     if not found:
         raise DeploymentFailure(words.NO_DOWNLOAD.format(uri=uri, detail=" (no object has this prefix)"))
-    names = {entry["Key"].removeprefix(prefix) for entry in found}
-    for entry in found:
-        name = entry["Key"].removeprefix(prefix)
+    content = [(entry["Key"].removeprefix(prefix), entry["ETag"], entry["Size"]) for entry in found]
+    names = {name for name, _, _ in content}
+    for name in names:
         if reason := _refusal(name, names):
-            raise DeploymentFailure(words.BAD_KEY.format(uri=uri, key=entry["Key"], reason=reason))
-        yield Object(entry["Key"], name, entry["ETag"], entry["Size"])
+            raise DeploymentFailure(words.BAD_KEY.format(uri=uri, key=prefix + name, reason=reason))
+    return content
 
 
 def _refusal(name: str, names: set[str]) -> str:
@@ -112,45 +104,35 @@ def _refusal(name: str, names: set[str]) -> str:
     return ""
 
 
-def _digest(objects: list[Object]) -> str:
-    content = [[item.name, item.etag, item.size] for item in sorted(objects, key=lambda item: item.name)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def _fetch(client: Any, bucket: str, uri: str, objects: list[Object], partial: Path) -> Path:
+def _fetch(uri: str, partial: Path, *, is_archive: bool) -> Path:
     """The complete content, in a directory below ``partial``."""
-    content = partial / "content"
-    content.mkdir()
-    if objects[0].name:
-        _download(client, bucket, [(item, content / item.name) for item in objects])
-    else:
-        archive = partial / "model.tar.gz"  # whatever it is called, SageMaker takes it for a gzip tar
-        _download(client, bucket, [(objects[0], archive)])
+    content, archives = partial / "content", partial / "archive"
+    if is_archive:
+        _download(uri, archives)
+        (archive,) = archives.iterdir()
+        # Whatever it is called, SageMaker takes it for a gzip tar.
+        archive = archive.rename(partial / "model.tar.gz")
         _say(phase="extracting the model data")
+        content.mkdir()
         try:
             extract(archive, content, _LARGEST, _ENTRIES, links=False)
         except ConfigurationError as error:
             detail = f" ({str(error).replace(str(archive), 'it').partition(';')[0]})"
             raise DeploymentFailure(words.NO_EXTRACTION.format(uri=uri, detail=detail)) from error
+    else:
+        _download(uri, content)
     _make_read_only(content)
     return content
 
 
-def _download(client: Any, bucket: str, wanted: list[tuple[Object, Path]]) -> None:
-    from boto3.s3.transfer import TransferConfig
-
-    # Not in ranges: the emulated S3 reads the whole object for each of them.
+def _download(uri: str, directory: Path) -> None:
+    """Every object, as it is, and nothing else."""
     emulated = os.environ.get("AWS_ENDPOINT_URL_S3") == os.environ.get("AWS_ENDPOINT_URL")
-    config = TransferConfig(multipart_threshold=2**40 if emulated else 2**26)
-    progress = _Progress(sum(item.size for item, _ in wanted))
-
-    def one(item: Object, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file(bucket, item.key, str(path), Config=config, Callback=progress.add)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for future in [pool.submit(one, item, path) for item, path in wanted]:
-            future.result()
+    # The emulated S3 reads the whole object for every range of it, and its CRC64NVME are wrong.
+    options = FetchOptions(part_bytes=2**40, verify=False, resume=False) if emulated else FetchOptions(resume=False)
+    fetch_into(open_source(uri), directory, options=options, allow_patterns=["*"], seen=_Progress().seen)
+    for name in (LOCK, RECORD):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _make_read_only(root: Path) -> None:
@@ -164,16 +146,15 @@ def _make_read_only(root: Path) -> None:
 class _Progress:
     """Says how far it is, once a second at most."""
 
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._said = total, 0, time.monotonic()
-        _say(phase=f"downloading the model data ({_size(total)})")
+    def __init__(self) -> None:
+        self._said = 0.0
 
-    def add(self, count: int) -> None:
-        self._done += count  # from several threads; a display may be off by one piece
+    def seen(self, done: int, total: int) -> None:
+        """From any thread; a display may be late by one piece."""
         now = time.monotonic()
         if now - self._said >= 1:
             self._said = now
-            _say(phase=f"downloading the model data ({_size(self._done)} of {_size(self._total)})")
+            _say(phase=f"downloading the model data ({_size(done)} of {_size(total)})")
 
 
 def _size(count: int) -> str:

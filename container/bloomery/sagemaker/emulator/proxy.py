@@ -51,8 +51,12 @@ class Proxy:
                 if write is None:
                     return await _pass_on(http, answer)
                 body = await answer.read()
-                # Before the client hears that it is done: a write that was acknowledged survives a kill.
-                await asyncio.shield(self._journal.keep(write))
+                try:
+                    # Before the client hears that it is done: a write that was acknowledged survives a kill.
+                    await asyncio.shield(self._journal.keep(write))
+                except OSError as error:
+                    logger.error("S3's journal cannot keep %s/%s: %s", write.bucket, write.key, error)
+                    raise web.HTTPInsufficientStorage(text=f"the emulator cannot keep this: {error}\n") from error
                 return web.Response(status=answer.status, headers=_passed_on(answer.headers), body=body or None)
         except aiohttp.ClientError as error:
             logger.warning("moto did not answer %s %s: %s", http.method, http.path, error)

@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import aiohttp
 from yarl import URL
 
-from bloomery.errors import BloomeryError
+from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.sagemaker.emulator.s3_request import S3Write
 
 logger = logging.getLogger(__name__)
@@ -53,14 +53,12 @@ class S3Journal:
 
     async def keep(self, write: S3Write) -> None:
         """Bring the journal to what ``write`` has made of its bucket or object."""
-        lock = self._locks.setdefault(f"{write.bucket}/{write.key}", asyncio.Lock())
-        async with lock:
-            if write.key:
-                await self._keep_object(write.bucket, write.key)
-            elif write.method == "POST":  # a form with a file, or a list of objects to delete
-                await self._compare(write.bucket)
-            else:
-                await self._keep_bucket(write.bucket)
+        if write.key:
+            await self._keep_object(write.bucket, write.key)
+        elif write.method == "POST":  # a form with a file, or a list of objects to delete
+            await self._compare(write.bucket)
+        else:
+            await self._keep_bucket(write.bucket)
 
     async def restore(self) -> None:
         """Put everything back into an empty moto."""
@@ -91,6 +89,11 @@ class S3Journal:
 
     async def _keep_object(self, bucket: str, key: str) -> None:
         entry = self._of_object(bucket, key)
+        # Of two writes to one object, the later look at moto is the later entry.
+        async with self._locks.setdefault(str(entry), asyncio.Lock()):
+            await self._copy_object(bucket, key, entry)
+
+    async def _copy_object(self, bucket: str, key: str, entry: Path) -> None:
         before = _data(entry)
         async with self._request("GET", bucket, key) as answer:
             if answer.status == 200 and entry.parent.is_dir():
@@ -98,7 +101,7 @@ class S3Journal:
                 with data.open("wb") as file:
                     async for chunk in answer.content.iter_chunked(_CHUNK):
                         await asyncio.to_thread(file.write, chunk)
-                headers = {name: value for name, value in answer.headers.items() if _is_kept(name, value)}
+                headers = _kept_headers(answer.headers)
                 tag = answer.headers.get("ETag", "")
                 _replace(entry, json.dumps({"key": key, "data": data.name, "headers": headers, "etag": tag}))
             else:
@@ -144,9 +147,14 @@ class S3Journal:
             await _succeeded(answer, f"the bucket {bucket}")
 
     async def _put(self, bucket: str, path: Path) -> None:
-        entry = json.loads(path.read_text())
-        data = path.with_name(entry["data"])
-        headers = {**entry["headers"], "Content-Length": str(data.stat().st_size)}
+        try:
+            entry = json.loads(path.read_text())
+            data = path.with_name(entry["data"])
+            headers = {**entry["headers"], "Content-Length": str(data.stat().st_size)}
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigurationError(
+                f"{path} is not what an emulator wrote ({error}); remove it, or choose another --state"
+            ) from error
         async with self._request("PUT", bucket, entry["key"], body=_chunks(data), headers=headers) as answer:
             await _succeeded(answer, f"the object {entry['key']} of bucket {bucket}")
 
@@ -181,10 +189,16 @@ class S3Journal:
         return self._of_bucket(bucket) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
-def _is_kept(header: str, value: str) -> bool:
-    if header.lower() == "content-encoding" and "aws-chunked" in value:  # of the upload, not of the object
-        return False
-    return header.lower() in _KEPT or header.lower().startswith("x-amz-meta-")
+def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those that belong to the object."""
+    kept = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower == "content-encoding":  # aws-chunked is of the upload
+            value = ",".join(part for part in value.split(",") if part.strip() != "aws-chunked")
+        if value and (lower in _KEPT or lower.startswith("x-amz-meta-")):
+            kept[name] = value
+    return kept
 
 
 def _data(entry: Path) -> Path | None:

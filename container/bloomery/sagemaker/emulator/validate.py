@@ -42,6 +42,7 @@ def service(name: str = "sagemaker") -> ServiceModel:
 def check(operation: str, parameters: object, of: str = "sagemaker") -> dict[str, Any]:
     """``parameters`` of the call of the service ``of``, which are an object and fit the model; otherwise AwsError."""
     shape = service(of).operation_model(operation).input_shape
+    parameters = _without_nulls(parameters)
     if not isinstance(parameters, dict):
         raise AwsError(words.NOT_JSON.format(reason="it is not an object"), "SerializationException")
     violations = list(_violations(shape, parameters, ""))
@@ -49,6 +50,13 @@ def check(operation: str, parameters: object, of: str = "sagemaker") -> dict[str
         count = len(violations)
         raise AwsError(words.DETECTED.format(count=count, s="s" if count > 1 else "", details="; ".join(violations)))
     return parameters
+
+
+def _without_nulls(value: Any) -> Any:
+    """Members that are null are members that are not there: some SDKs send them."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
@@ -79,11 +87,11 @@ def _of_structure(shape: Shape, value: dict[str, Any], path: str) -> Iterator[st
             known = ", ".join(shape.members)
             raise AwsError(words.UNKNOWN_MEMBER.format(name=name, path=path or "the request", known=known))
     for name in shape.required_members:
-        if value.get(name) is None:
+        if name not in value:
             place = _below(path, name)
             yield words.VIOLATION.format(value="null", path=place, constraint=words.NOT_NULL.format())
     for name, member in shape.members.items():
-        if value.get(name) is not None:
+        if name in value:
             yield from _violations(member, value[name], _below(path, name))
 
 
