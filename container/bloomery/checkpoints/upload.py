@@ -67,11 +67,13 @@ def upload(
     resume: bool = True,
     connections: int = CONNECTIONS,
     part: int = PART_BYTES,
+    seen: Callable[[int, int], object] | None = None,
 ) -> Report:
     """Make ``uri`` (s3://bucket/prefix) hold the files of ``directory``, and a MANIFEST.json of them.
 
     dry_run: only say what would be done. resume: go on with parts that an interrupted upload has left, and leave them
-    when this one is interrupted; otherwise they are dropped. part: bytes.
+    when this one is interrupted; otherwise they are dropped. part: bytes. seen: hears
+    of bytes that are done, and of all.
     Raises CheckpointError; ConfigurationError for an address that is none.
     """
     if not uri.startswith("s3://"):
@@ -82,7 +84,7 @@ def upload(
         uploading = _Uploading(target, files, local_manifest(directory), connections, part)
         report = uploading.plan(resume)
         if not dry_run:
-            uploading.run(report, resume)
+            uploading.run(report, resume, seen)
     report.seconds = time.monotonic() - began
     return report
 
@@ -145,10 +147,10 @@ class _Uploading:
             log.warning("unfinished uploads are not known, so none is gone on with: %s", error)
             return {}
 
-    def run(self, report: Report, resume: bool) -> None:
+    def run(self, report: Report, resume: bool, seen: Callable[[int, int], object] | None) -> None:
         """Do what was planned."""
         todo = [step for step in report.steps if not step.there]
-        progress = Progress(PHASE, sum(step.file.size for step in todo), what=report.uri)
+        progress = Progress(PHASE, sum(step.file.size for step in todo), what=report.uri, seen=seen)
         if not resume:
             self._drop(self._unfinished())
         if todo and self._has_manifest:
