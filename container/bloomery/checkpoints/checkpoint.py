@@ -79,10 +79,10 @@ def _streamed(source: Source, uri: str | Path, revision: str | None, allow_pickl
         names = [entry.name for entry in entries]
         if not allow_pickle:
             _refuse_pickles(names, source.uri)
-        log.warning(
-            "option.load_format=stream: %s is fetched to disk, because only unsplit safetensors can be streamed; "
-            "convert torch's own files with `bloomery shard SRC DST`", source.uri,
-        )  # fmt: skip
+        reason = "only safetensors can be streamed; convert it with `bloomery shard SRC DST`"
+        if presharded.CONFIG in names:
+            reason = "it is split for its ranks, each of which then maps its own files only"
+        log.warning("option.load_format=stream: %s is fetched to disk: %s", source.uri, reason)
         return None
     small = [name for name in wanted_files(entry.name for entry in entries) if not name.endswith(".safetensors")]
     path = fetch(uri, revision=revision, allow_patterns=[glob.escape(name) for name in small])
