@@ -26,7 +26,12 @@ def load(options):
     # The checkpoint is not in model.tar.gz: it would be copied and unpacked before anything could start. It is fetched
     # into /tmp (once, whichever rank comes first) from s3://bucket/prefix, a model hub, or a directory.
     source = options.get("model_id") or options.get("s3url") or options["model_dir"]
-    path = checkpoints.fetch(source, revision=options.get("revision"))
+    checkpoint = checkpoints.locate(
+        source,
+        revision=options.get("revision"),
+        load_format=options.get("load_format", "auto"),  # stream: weights go straight to memory, past the disk
+        allow_pickle=options.get("allow_pickle") != "false",  # whether .bin files will do where nothing else is
+    )
 
     settings = {
         "tensor_parallel": int(os.environ.get("TENSOR_PARALLEL_DEGREE", 1)),
@@ -41,14 +46,14 @@ def load(options):
     # changes the order of the arithmetic, so compare a few outputs with those of option.kernel_inject=false.
     wish = options.get("kernel_inject", "true")
     try:
-        return deepspeed.load(path, kernel_inject={"true": True, "false": False}.get(wish, "auto"), **settings)
+        return deepspeed.load(checkpoint, kernel_inject={"true": True, "false": False}.get(wish, "auto"), **settings)
     except UnsupportedModelError as refusal:
         if wish != "true":
             raise
         logging.warning("no kernel injection: %s", refusal)
     # Any other family: its linear layers are split between the ranks and the rest is left as it is ("AutoTP"). For a
     # model of your own, pass injection_policy={YourBlock: ("attention.output", "mlp.output")}.
-    return deepspeed.load(path, kernel_inject=False, **settings)
+    return deepspeed.load(checkpoint, kernel_inject=False, **settings)
 
 
 def handle(inputs: Input) -> Output | None:

@@ -75,7 +75,7 @@ def download_size(url: str) -> int:
         return int(answer.headers.get("Content-Length") or 0)
 
 
-def announce(pip: list[str], wanted: list[str]) -> None:
+def announce(pip: list[str], wanted: list[str], venv: Path) -> None:
     """Say what pip is about to fetch, and how to choose the CPU build of torch where it would fetch CUDA's."""
     print("asking pip what it would fetch …", flush=True)
     command = [*pip, "install", "--dry-run", "--quiet", "--report", "-", *wanted]
@@ -92,7 +92,7 @@ def announce(pip: list[str], wanted: list[str]) -> None:
         figure = f"an unknown amount ({error})"
     local = sum(url.startswith("file:") for url in urls)
     beside = f" (and take {local} from this disk)" if local else ""
-    print(f"pip will fetch {len(urls) - local} packages, {figure}{beside}, into {ROOT.name}/.venv", flush=True)
+    print(f"pip will fetch {len(urls) - local} packages, {figure}{beside}, into {ROOT.name}/{venv.name}", flush=True)
     if any(package["metadata"]["name"].lower().startswith(("nvidia-", "cuda-")) for package in packages):
         print(CUDA_ADVICE, flush=True)
 
@@ -110,6 +110,11 @@ def requirement_arguments(requirements: list[Path], scratch: Path) -> list[str]:
     return arguments
 
 
+def pins_hashes(path: Path) -> bool:
+    """pip wants a hash for every package of a call that has one, so such a file is installed by a call of its own."""
+    return "--hash=" in path.read_text()
+
+
 def create(venv: Path) -> None:
     """An empty virtual environment with a pip that knows ``--report``."""
     made = subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True)
@@ -122,17 +127,23 @@ def create(venv: Path) -> None:
     subprocess.run([venv / "bin/python", "-m", "pip", "install", "--quiet", "--upgrade", "pip"], check=True)
 
 
-def install(venv: Path, requirements: list[Path]) -> None:
-    """Everything the requirements name, then bloomery itself, editable."""
+def install(venv: Path, requirements: list[Path], *, bare: bool = False) -> None:
+    """Everything the requirements name, then bloomery itself, editable, unless ``bare``."""
     started = time.monotonic()
     if not (venv / "bin/python").exists():
         create(venv)
     pip = [str(venv / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
     # DS_BUILD_OPS=0: DeepSpeed's operators are compiled when they are first wanted, in the background.
     environment = {**os.environ, "DS_BUILD_OPS": "0"}
-    wanted = requirement_arguments(requirements, venv)
-    announce(pip, wanted)
-    for arguments in (wanted, ["--no-deps", "--editable", str(ROOT)]):
+    unpinned = [path for path in requirements if not pins_hashes(path)]
+    pinned = [path for path in requirements if pins_hashes(path)]
+    wanted = [requirement_arguments(unpinned, venv)]
+    wanted += [["--require-hashes", "--no-deps", "-r", str(path)] for path in pinned]
+    for arguments in wanted:
+        announce(pip, arguments, venv)
+    if not bare:
+        wanted.append(["--no-deps", "--editable", str(ROOT)])
+    for arguments in wanted:
         done = subprocess.run([*pip, "install", *arguments], cwd=ROOT, env=environment)
         if done.returncode:
             raise SystemExit(f"pip failed with exit code {done.returncode}; its message is above")
@@ -142,6 +153,7 @@ def install(venv: Path, requirements: list[Path]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", type=Path, required=True)
+    parser.add_argument("--bare", action="store_true", help="leave bloomery itself out")
     parser.add_argument("requirements", type=Path, nargs="+")
     arguments = parser.parse_args()
     check_machine(arguments.venv)
@@ -149,7 +161,7 @@ def main() -> None:
     stamp = arguments.venv / f"bloomery-{'-'.join(path.parent.name for path in requirements)}.sha256"
     wanted = fingerprint(requirements)
     if not (stamp.exists() and stamp.read_text() == wanted):
-        install(arguments.venv, requirements)
+        install(arguments.venv, requirements, bare=arguments.bare)
         stamp.write_text(wanted)
 
 

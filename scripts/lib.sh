@@ -1,5 +1,6 @@
 # Sourced by the other scripts: finds a Python, keeps one .venv per clone, installs what is asked for.
 # usage: prepare FILE...   (requirements files, relative to the repository)
+#        prepare_in DIRECTORY FILE...   (another environment, without bloomery in it)
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="$root/.venv"
@@ -17,8 +18,12 @@ Install one, or name it: PYTHON=/path/to/python3.11 $0" >&2
     return 1
 }
 
-prepare() {
-    local python
-    if [ -x "$venv/bin/python" ]; then python="$venv/bin/python"; else python="$(find_python)"; fi
-    (cd "$root" && "$python" scripts/bootstrap.py --venv "$venv" "$@")
+bootstrap() {
+    local directory="$1" python
+    shift
+    if [ -x "$directory/bin/python" ]; then python="$directory/bin/python"; else python="$(find_python)"; fi
+    (cd "$root" && "$python" scripts/bootstrap.py --venv "$directory" "$@")
 }
+
+prepare() { bootstrap "$venv" "$@"; }
+prepare_in() { bootstrap "$root/$1" --bare "${@:2}"; }

@@ -7,6 +7,8 @@ BloomeryError
 ├── UnsupportedModelError     an engine refuses a model, a precision or a request in words
 ├── ProtocolError             bytes on a worker or control socket are not what the protocol says
 ├── ModelLoadError            a worker group could not load its model
+├── DeploymentFailure         an endpoint of the emulator cannot run; its text is the FailureReason
+├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -57,6 +59,10 @@ class ModelLoadError(BloomeryError):
     def __init__(self, message: str, report: str = "") -> None:
         super().__init__(message)
         self.report = report or message
+
+
+class DeploymentFailure(BloomeryError):
+    """An endpoint of the SageMaker emulator cannot run. The text is its FailureReason, in SageMaker's words."""
 
 
 class WorkerError(BloomeryError):

@@ -48,6 +48,8 @@ class HandlerOptions:
     allreduce: str  # DeepSpeed only, between ranks on CPUs
     device_map: str | None  # transformers only
     chat_template: str | None = None
+    load_format: str = "auto"  # checkpoints.locate knows them
+    allow_pickle: bool = True
 
     @classmethod
     def read(cls, properties: Mapping[str, Any]) -> HandlerOptions:
@@ -75,6 +77,8 @@ class HandlerOptions:
             allreduce=choice(options, "allreduce", "auto", {name: name for name in ("auto", "gloo", "shm")}),
             device_map=options.get("device_map"),
             chat_template=options.get("chat_template"),
+            load_format=options.get("load_format", "auto"),
+            allow_pickle=choice(options, "allow_pickle", "true", _SWITCHES),
         )
 
 

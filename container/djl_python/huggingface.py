@@ -12,7 +12,12 @@ from djl_python.handler_options import HandlerOptions
 def load(options: HandlerOptions) -> TextGenerationEngine:
     """Fetch the checkpoint that the options name, and load it."""
     return accelerate.load(
-        checkpoints.fetch(options.source, revision=options.revision),
+        checkpoints.locate(
+            options.source,
+            revision=options.revision,
+            load_format=options.load_format,
+            allow_pickle=options.allow_pickle,
+        ),
         dtype=options.dtype,
         device_map=options.device_map,
         max_tokens=options.max_tokens,

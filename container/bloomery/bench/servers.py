@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bloomery.bench.measure import descendants
 from bloomery.errors import WorkerError
 from bloomery.processes import launch_shim
 from bloomery.processes.machine import table_bytes
@@ -142,12 +143,3 @@ def post(url: str, body: bytes, timeout: float = 60) -> tuple[int, bytes]:
             return error.code, error.read()
     except (urllib.error.URLError, ConnectionError) as error:
         return 0, json.dumps({"error": str(error)}).encode()
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below ``pid``."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found

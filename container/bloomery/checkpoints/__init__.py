@@ -1,5 +1,6 @@
-"""Checkpoints, from wherever they are to where an engine reads them. ``fetch`` needs no torch."""
+"""Checkpoints, from wherever they are to where an engine reads them. ``fetch`` and ``locate`` need no torch."""
 
+from bloomery.checkpoints.checkpoint import Checkpoint, locate
 from bloomery.checkpoints.fetch import fetch
 
-__all__ = ["fetch"]
+__all__ = ["Checkpoint", "fetch", "locate"]

@@ -8,62 +8,30 @@ is the result or the reason; a query, which may hold a signature, is never print
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import urllib.request
-from http.client import HTTPMessage
 from pathlib import Path
-from typing import IO
-from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import Request
+from urllib.parse import unquote, urlsplit
 
-from bloomery.checkpoints import s3
-from bloomery.checkpoints.fetch import fetch
+from bloomery.checkpoints.fetch import fetch, fetch_into
+from bloomery.checkpoints.sources import open_source
+from bloomery.checkpoints.transport import shown
 from bloomery.errors import BloomeryError, CheckpointError
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
-_TIMEOUT = 60.0  # seconds without a byte
 
 
 def download(url: str, directory: Path) -> Path:
     """The path of what ``url`` names: an archive at https:// or s3://, s3://bucket/prefix, hf://organisation/name, or
     a hub id. Raises CheckpointError.
     """
-    if url.startswith("https://"):
-        return _archive(url, directory)
-    if url.startswith("s3://") and url.endswith(_ARCHIVES):
-        target = directory / url.rpartition("/")[2]
-        s3.fetch_object(url, target)
-        return target
-    if url.startswith("s3://"):
-        return fetch(url, allow_patterns=["*"])
-    return fetch(url.removeprefix("hf://"))
-
-
-def _archive(url: str, directory: Path) -> Path:
-    shown, name = url.partition("?")[0], Path(urlsplit(url).path).name
-    if not name.endswith(_ARCHIVES):
-        raise CheckpointError(f"{shown} is no archive: over https a model is one of {', '.join(_ARCHIVES)}")
-    try:
-        opener = urllib.request.build_opener(_NoDowngrade)
-        with opener.open(url, timeout=_TIMEOUT) as answer, (directory / name).open("wb") as file:
-            shutil.copyfileobj(answer, file)
-    except OSError as error:  # urllib's errors are OSErrors
-        reason = f"{error.code} {error.reason}" if isinstance(error, HTTPError) else getattr(error, "reason", error)
-        raise CheckpointError(f"{shown} cannot be fetched: {reason}") from error
-    return directory / name
-
-
-class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """A redirection may lead elsewhere, but not to plain text: the archive holds code."""
-
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        if not newurl.startswith("https://"):
-            raise CheckpointError(f"{req.full_url.partition('?')[0]} leads to {urlsplit(newurl).scheme}, not https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    is_web = url.startswith("https://")
+    path = urlsplit(url).path if is_web else url
+    if path.endswith(_ARCHIVES):
+        fetch_into(open_source(url), directory)
+        return directory / (unquote(path) if is_web else path).rpartition("/")[2]
+    if is_web:
+        raise CheckpointError(f"{shown(url)} is no archive: over https a model is one of {', '.join(_ARCHIVES)}")
+    return fetch(url, allow_patterns=["*"] if url.startswith("s3://") else None)
 
 
 def main() -> int:

@@ -1,30 +1,35 @@
 """Bring a checkpoint to a local directory: ``fetch("s3://bucket/prefix")``, a hub id, or a directory that is here.
 
-Several ranks, and several servers, may ask for the same one at once: a lock file lets one of them fetch while the
-others wait and then find it complete. What was fetched is reused as long as the source has not changed.
+Several ranks, and several servers, may ask for the same one at once: a lock lets one of them fetch while the others
+wait and then find it complete. What was fetched is reused as long as the source has not changed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import logging
 import os
-import re
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from bloomery.checkpoints import hub, s3
+from bloomery.checkpoints.delivery import Delivery, deliver
+from bloomery.checkpoints.options import FetchOptions
+from bloomery.checkpoints.source import Source
+from bloomery.checkpoints.sources import local_path, open_source
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
+from bloomery.processes.lock import POLL_SECONDS, FileLock
 from bloomery.settings.security import Security
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-_LOCK_POLL_SECONDS = 0.2
+log = logging.getLogger(__name__)
+
+LOCK = ".fetching.lock"
+_CONFIG = "config.json"
+_WAITING = "waiting for another process to fetch the checkpoint"
+_WAITING_LOG_SECONDS = 30.0
 
 
 def fetch(
@@ -37,49 +42,52 @@ def fetch(
 ) -> Path:
     """The local directory that holds the checkpoint of ``uri``.
 
-    A local path or ``file://`` URL is returned as it is. ``s3://bucket/prefix`` and hub ids (``org/name``) are fetched
-    into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of their own whose name
-    ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors"); without it
-    all are taken except weights that are there in a second format. Unless ``any_layout``, config.json must be among
-    them. Raises CheckpointError, and ConfigurationError for files that SageMaker's security controls forbid.
+    A local path or ``file://`` URL is returned as it is. What ``open_source`` knows besides (s3://, https://, a hub's
+    id) is fetched into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of its own
+    whose name ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors");
+    without it all are taken except weights that are there in a second format. Unless ``any_layout``, config.json must
+    be among them. Raises CheckpointError, and ConfigurationError for files that SageMaker's security controls forbid.
     """
     text = str(uri)
-    local = _local_path(text)
+    local = local_path(text)
     if local is not None:
         return _checked(local, text)
+    source = open_source(text, revision=revision)
     parent = Path(directory or tempfile.gettempdir())
-    name = text.removeprefix("s3://").strip("/").rpartition("/")[2]
-    asked = repr((text.rstrip("/"), revision, sorted(allow_patterns or ())))
+    name = source.uri.rstrip("/").rpartition("/")[2].partition("@")[0]  # without what may be secret in a query
+    asked = repr((text.removeprefix("hf://").rstrip("/"), revision, sorted(allow_patterns or ())))
     target = parent / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
-    with _locked(target):
-        if directory is None:
-            _check_owner(target)
-        if text.startswith("s3://"):
-            s3.fetch(text, target, allow_patterns)
-        else:
-            hub.fetch(text, target, revision, allow_patterns)
-    return _searched(target) if allow_patterns or any_layout else _checked(target, text)
+    if directory is None:
+        _check_owner(target)
+    is_free = bool(allow_patterns) or any_layout
+    fetch_into(source, target, allow_patterns=allow_patterns, is_model=not is_free)
+    return _searched(target) if is_free else _checked(target, text)
 
 
-def _local_path(uri: str) -> Path | None:
-    """The path that ``uri`` names, None when it is a URL or a hub id."""
-    scheme, separator, rest = uri.partition("://")
-    if separator and scheme == "file":
-        return Path(unquote(urlsplit(uri).path))
-    if separator and scheme == "s3" and "@" in rest.partition("/")[0]:  # botocore would quote it in its own error
-        raise CheckpointError(
-            f"s3://***@{rest.partition('@')[2]}: an s3:// address holds no credentials; give them as AWS_ACCESS_KEY_ID "
-            "and AWS_SECRET_ACCESS_KEY, or as a role"
-        )
-    if separator and scheme == "s3" and rest.strip("/"):
-        return None
-    if separator:
-        raise CheckpointError(
-            f"{uri} cannot be fetched: give s3://bucket/prefix, a model hub's id such as bigscience/bloom-560m, "
-            "a directory, or file:///directory."
-        )
-    path = Path(uri).expanduser()
-    return path if path.exists() or not _HUB_ID.fullmatch(uri) or uri.startswith(".") else None
+def fetch_into(
+    source: Source,
+    target: Path,
+    *,
+    options: FetchOptions | None = None,
+    allow_patterns: Sequence[str] | None = None,
+    is_model: bool = False,
+    seen: Callable[[int, int], object] | None = None,
+) -> Delivery:
+    """Make the directory ``target`` hold the wanted files of ``source`` as they are now; one process at a time does.
+
+    ``options``: from the environment by default. ``is_model``: whether config.json must be there. ``seen`` is told how
+    many bytes are there, and of how many, from any thread. Raises CheckpointError, with nothing new under the final
+    names; what serves a later fetch stays in a hidden directory, unless the options want none to go on.
+    """
+    is_new = not target.exists()
+    try:
+        with _locked(target):
+            return deliver(source, target, options or FetchOptions.read(), allow_patterns, is_model, seen)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # it holds what a later fetch can go on from
+                target.rmdir()
+        raise
 
 
 def _checked(path: Path, uri: str) -> Path:
@@ -87,8 +95,8 @@ def _checked(path: Path, uri: str) -> Path:
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise CheckpointError(f"{uri} {what}: name the directory that holds config.json (looked at {path.absolute()}).")
-    if not (path / "config.json").is_file():
-        found = sorted(entry.name for entry in path.iterdir())[:8]
+    if not (path / _CONFIG).is_file():
+        found = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))[:8]
         raise CheckpointError(
             f"{uri} is not a model directory: config.json is not in {path.absolute()}, which holds "
             f"{', '.join(found) or 'nothing'}; name the directory that holds config.json and the weights."
@@ -112,22 +120,21 @@ def _check_owner(target: Path) -> None:
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Hold the lock of ``target``. The kernel frees it when its holder dies, so a killed fetch blocks nobody."""
+    """Hold the lock of ``target``, which exists then."""
+    lock = FileLock(target / LOCK)
+    logged = 0.0
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(target.with_name(target.name + ".lock"), _LOCK_FLAGS, 0o600)
+        while not lock.acquired():
+            rank.current.report(_WAITING)
+            if not logged or time.monotonic() - logged > _WAITING_LOG_SECONDS:
+                logged = time.monotonic()
+                log.info("%s: %s", target, _WAITING)
+            time.sleep(POLL_SECONDS)
     except OSError as error:
         raise CheckpointError(
-            f"{target.parent} cannot be written ({error.strerror}): set TMPDIR to a directory with room."
+            f"{target} cannot be written ({error.strerror}): set TMPDIR to a directory with room."
         ) from error
     try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                rank.current.report("waiting for another process to fetch the checkpoint")
-                time.sleep(_LOCK_POLL_SECONDS)
         yield
     finally:
-        os.close(lock)
+        lock.release()

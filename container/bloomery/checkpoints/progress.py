@@ -1,93 +1,90 @@
-"""How far a fetch is, for the log and for the server that asks this rank; and whether the disk has room for it."""
+"""How far a transfer or a load is: for the log, for the server that asks this rank, and for a bar on a terminal."""
 
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
 
-from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 
 log = logging.getLogger(__name__)
 
-PHASE = "fetching checkpoint"
-_LOG_SECONDS = 5.0
-_DISK_RESERVE = 64 << 20
-
-
-def check_room(uri: str, target: Path, needed: int) -> None:
-    """Raise a CheckpointError when ``needed`` bytes do not fit beside ``target``."""
-    free = shutil.disk_usage(target.parent).free
-    if free < needed + _DISK_RESERVE:
-        raise CheckpointError(
-            f"{uri} needs {megabytes(needed)} in {target.parent}, where {megabytes(free)} are free: set TMPDIR to a "
-            "directory on a larger volume (on SageMaker: VolumeSizeInGB)."
-        )
+LOG_SECONDS = 5.0
+_RANK_SECONDS = 0.2
 
 
 class Progress:
-    """Bytes that have come, counted by the threads that fetch and reported by the one that waits for them."""
+    """Counts bytes, from any thread, and tells of them: the control channel at most five times a second, the log every
+    few seconds, because a log is all that an operator of an endpoint sees while it is being created.
+    """
 
-    def __init__(self, uri: str, total: int) -> None:
-        self._uri, self._total, self._done = uri, total, 0
+    def __init__(
+        self,
+        phase: str,
+        total: int,
+        *,
+        what: str = "",
+        done: int = 0,
+        every: float = LOG_SECONDS,
+        seen: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """``done`` of ``total`` bytes are there already and count for no rate. ``what`` follows ``phase`` in the log.
+        ``seen`` hears of done and total as often as the control channel.
+        """
+        self._phase, self._label = phase, f"{phase} {what}".rstrip()
+        self._total, self._begin, self._done, self._every, self._seen = total, done, done, every, seen
         self._lock = threading.Lock()
-        self._start = self._logged = time.monotonic()
-        self.cancelled = threading.Event()
+        self._start = self._told = self._logged = self._came = time.monotonic()
+
+    @property
+    def came(self) -> int:
+        """Bytes that were counted, without those that were there before."""
+        return self._done - self._begin
+
+    @property
+    def seconds(self) -> float:
+        """Since the start; never 0."""
+        return max(time.monotonic() - self._start, 1e-3)
 
     def add(self, count: int) -> None:
-        """``count`` more bytes have come."""
+        """``count`` more bytes are there."""
         with self._lock:
             self._done += count
+            self._came = time.monotonic()
+        self.tell()
 
-    def report(self, last: bool = False) -> None:
-        """Tell the server now, and the log every few seconds and at the end."""
+    def tell(self) -> None:
+        """Tell whoever is due; call it now and then while nothing comes, for then that is the news."""
         with self._lock:
-            done = self._done
-        rank.current.report(PHASE, min(100.0 * done / self._total, 100.0) if self._total else 100.0)
-        now = time.monotonic()
-        if not last and now - self._logged < _LOG_SECONDS:
-            return
-        self._logged = now
-        rate = done / max(now - self._start, 1e-3)
-        left = f"{max(self._total - done, 0) / rate:.0f} s left" if rate else "time left unknown"
-        amount = f"{megabytes(done)} of {megabytes(self._total)}, {megabytes(rate)}/s"
-        log.info("%s %s: %s, %s", PHASE, self._uri, amount, left)
+            now = time.monotonic()
+            if now - self._told < _RANK_SECONDS:
+                return
+            self._told = now
+            logs = now - self._logged >= self._every
+            if logs:
+                self._logged = now
+        self._report(min(99.9, 100 * self._done / self._total) if self._total else 0.0)
+        if logs:
+            log.info("%s: %s", self._label, self._line(now))
 
+    def finish(self) -> None:
+        """All is there."""
+        self._report(100.0)
+        rate = self.came / self.seconds
+        log.info("%s: %s in %.1f s (%s/s)", self._label, megabytes(self.came), self.seconds, megabytes(rate))
 
-@contextmanager
-def watching(uri: str, target: Path, total: int) -> Iterator[None]:
-    """Report how much of ``total`` bytes has appeared below ``target`` while somebody else's code fetches it."""
-    progress = Progress(uri, total)
-    over = threading.Event()
+    def _report(self, percent: float) -> None:
+        rank.current.report(self._phase, percent)
+        if self._seen is not None:
+            self._seen(self._done, self._total)
 
-    def watch() -> None:
-        seen = _size_below(target)
-        while not over.wait(0.5):
-            now = _size_below(target)
-            progress.add(now - seen)
-            seen = now
-            progress.report()
-
-    thread = threading.Thread(target=watch, name="fetch-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-def _size_below(directory: Path) -> int:
-    total = 0
-    for path in directory.rglob("*"):
-        with suppress(OSError):  # renamed since it was listed
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+    def _line(self, now: float) -> str:
+        rate = self.came / self.seconds
+        left = f"{max(self._total - self._done, 0) / rate:.0f} s left" if rate else "time left unknown"
+        silence = f"; nothing has come for {now - self._came:.0f} s" if now - self._came >= self._every else ""
+        return f"{megabytes(self._done)} of {megabytes(self._total)}, {megabytes(rate)}/s, {left}{silence}"
 
 
 def megabytes(count: float) -> str:

@@ -1,224 +1,254 @@
-"""Fetch a prefix of an S3 bucket, file by file, so that what is on the disk is whole or absent.
-
-A file is written under a temporary name and renamed when its size is right. The manifest beside the files notes each
-object's ETag: a fetch that was killed goes on with the files that are missing, and a changed object is fetched anew.
-"""
+"""``s3://bucket/prefix``, a single object, or an access point."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import time
+import base64
+import difflib
+import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from bloomery.checkpoints.choice import wanted_files
-from bloomery.checkpoints.progress import Progress, check_room
+from bloomery.checkpoints import manifest
+from bloomery.checkpoints.card import licence_of
+from bloomery.checkpoints.http import HttpConnection
+from bloomery.checkpoints.names import check_names
+from bloomery.checkpoints.ranges import Empty, RangeBody, asked, span
+from bloomery.checkpoints.reading import read_bytes
+from bloomery.checkpoints.s3_access import POOL, S3Access
+from bloomery.checkpoints.s3_errors import DeniedError, Refusal
+from bloomery.checkpoints.source import Body, ChangedError, Entry
+from bloomery.checkpoints.transport import Transport
 from bloomery.errors import CheckpointError
 
-log = logging.getLogger(__name__)
+_ARN = re.compile(r"(arn:[^/]*:accesspoint[:/][^/]+)/?(.*)", re.DOTALL)
+_MOST_OBJECTS = 50_000  # a bucket's root, or a data set; a checkpoint has a few hundred
+_REFUSAL_LIMIT = 64 << 10
+_TURNS = 4  # of one read: the first, in another region, with other credentials, and one to spare
 
-MANIFEST = ".fetched.json"
-_THREADS = 8
-_ATTEMPTS = 5
-_CHUNK = 1 << 20
+
+@dataclass(frozen=True)
+class Address:
+    """``bucket``: its name, or an access point's ARN or alias. ``prefix``: without a slash at either end."""
+
+    bucket: str
+    prefix: str
+    is_folder: bool
+
+    @classmethod
+    def of(cls, uri: str) -> Address:
+        """From ``s3://bucket/prefix``; raises CheckpointError."""
+        rest = uri.removeprefix("s3://")
+        if "@" in rest.partition("/")[0]:  # botocore would quote it in its own error
+            raise CheckpointError(
+                f"s3://***@{rest.partition('@')[2]}: an s3:// address holds no credentials; give them as "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or as a role"
+            )
+        arn = _ARN.fullmatch(rest)
+        bucket, prefix = arn.groups() if arn else rest.partition("/")[::2]
+        if not bucket:
+            raise CheckpointError(f"{uri} cannot be fetched: write s3://bucket/prefix")
+        return cls(bucket, prefix.strip("/"), prefix.endswith("/") or not prefix)
+
+    @property
+    def folder(self) -> str:
+        """What the keys below the prefix begin with."""
+        return f"{self.prefix}/" if self.prefix else ""
+
+
+class S3Source:
+    """The objects below a prefix, which is a folder: ``s3://b/opt`` does not mean ``s3://b/opt-30b``. Where there is no
+    such folder, the one object of that name.
+    """
+
+    def __init__(self, uri: str, *, transport: Transport | None = None, requester_pays: bool | None = None) -> None:
+        """Raises CheckpointError for what is no address in S3, and ConfigurationError; asks nobody."""
+        self.address = Address.of(uri)
+        self._given = transport or Transport.read()
+        self.access = S3Access(
+            self.address.bucket,
+            requester_pays=requester_pays,
+            connect_timeout=self._given.connect_timeout,
+            read_timeout=self._given.stall_timeout,
+        )
+        self._uri = uri
+        self._found: dict[str, _Object] = {}  # by name
+
+    @property
+    def uri(self) -> str:
+        """What the user wrote."""
+        return self._uri
+
+    @cached_property
+    def licence(self) -> str | None:
+        """Of README.md below the prefix."""
+        try:
+            entries = [item.entry for item in self._found.values()] or self.entries()
+            with closing(self.connect()) as connection:
+                return licence_of(connection, entries)
+        except CheckpointError:
+            return None
+
+    def entries(self) -> Sequence[Entry]:
+        """Every object, as it is now. Raises CheckpointError, UnreachableError."""
+        found = self._folder_or_object()
+        if not found:
+            raise CheckpointError(self._nothing())
+        check_names(self._uri, (item.entry.name for item in found))
+        self._found = {item.entry.name: item for item in found}
+        return [item.entry for item in found]
+
+    def checksummed(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """With S3's own checksums of whole objects, and those of a MANIFEST.json for the rest."""
+        listed = self._manifest()
+        objects = [self._found[entry.name] for entry in entries if entry.name in self._found]
+        asked_for = [item.entry for item in objects if item.may_vouch(known=item.entry.name in listed)]
+        with ThreadPoolExecutor(POOL, "checksums") as pool:
+            told = {entry.name: entry for entry in pool.map(self._head, asked_for)}
+        return manifest.vouched([told.get(entry.name, entry) for entry in entries], listed)
+
+    def connect(self) -> S3Connection:
+        """Opens nothing until it reads."""
+        return S3Connection(self, self._transport)
+
+    def key(self, entry: Entry) -> str:
+        """The key of the object that ``entry`` is."""
+        item = self._found.get(entry.name)
+        return item.key if item is not None else self.address.folder + entry.name
+
+    @cached_property
+    def _transport(self) -> Transport:
+        return replace(self._given, ca_bundle=self.access.ca_bundle or self._given.ca_bundle)
+
+    def _folder_or_object(self) -> list[_Object]:
+        try:
+            found = self._below(self.address.folder)
+        except DeniedError:
+            # Who may read one object need not be allowed to list.
+            with suppress(CheckpointError):
+                if not self.address.is_folder and (found := self._single()):
+                    return found
+            raise
+        return found or ([] if self.address.is_folder else self._single())
+
+    def _below(self, folder: str) -> list[_Object]:
+        found: list[_Object] = []
+        following: dict[str, str] | None = {}
+        while following is not None:
+            page = self.access.call(self._uri, "list_objects_v2", Prefix=folder, **following)
+            # Keys that end with a slash are folders, as the console makes them.
+            rows = (row for row in page.get("Contents", ()) if not row["Key"].endswith("/"))
+            found += (_Object.of(row, folder) for row in rows)
+            following = {"ContinuationToken": page["NextContinuationToken"]} if page.get("IsTruncated") else None
+            if len(found) > _MOST_OBJECTS:
+                raise CheckpointError(
+                    f"{self._uri} holds over {_MOST_OBJECTS} objects, which is no checkpoint: name the folder that "
+                    "holds config.json and the weights."
+                )
+        return found
+
+    def _single(self) -> list[_Object]:
+        try:
+            told = self.access.call(self._uri, "head_object", Key=self.address.prefix)
+        except ChangedError:  # there is none
+            return []
+        name = self.address.prefix.rpartition("/")[2]
+        return [_Object(self.address.prefix, Entry(name, told["ContentLength"], told["ETag"]), None)]
+
+    def _nothing(self) -> str:
+        what = "holds no objects" if self.address.is_folder else "is neither a folder with objects nor an object"
+        if near := self._nearby():
+            return f"{self._uri} {what}: did you mean {' or '.join(near)}?"
+        return f"{self._uri} {what}: check the bucket and the prefix (aws s3 ls s3://{self.address.bucket}/)."
+
+    def _nearby(self) -> list[str]:
+        """Folders with a model whose names are like the prefix, among the first objects beside it and of the bucket."""
+        above = self.address.prefix.rpartition("/")[0]
+        folders: set[str] = set()
+        for beside in {f"{above}/" if above else "", ""}:
+            page = self.access.call(self._uri, "list_objects_v2", Prefix=beside)
+            keys = (row["Key"] for row in page.get("Contents", ()))
+            folders |= {key.rpartition("/")[0] for key in keys if key.endswith("/config.json")}
+        alike = difflib.get_close_matches(self.address.prefix, folders, cutoff=0.5)
+        return [f"s3://{self.address.bucket}/{folder}/" for folder in alike]
+
+    def _manifest(self) -> dict[str, manifest.Listed]:
+        item = self._found.get(manifest.NAME)
+        if item is None or item.entry.size > manifest.LIMIT:
+            return {}
+        with closing(self.connect()) as connection:
+            return manifest.read(read_bytes(connection, item.entry), f"{self._uri.rstrip('/')}/{manifest.NAME}")
+
+    def _head(self, entry: Entry) -> Entry:
+        where = f"s3://{self.address.bucket}/{self.key(entry)}"
+        told = self.access.call(where, "head_object", Key=self.key(entry), ChecksumMode="ENABLED")
+        if told.get("ETag") != entry.identity or told.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+            return entry
+        crc, sha = _decoded(told.get("ChecksumCRC64NVME"), 8), _decoded(told.get("ChecksumSHA256"), 32)
+        return replace(
+            entry,
+            crc64nvme=entry.crc64nvme if crc is None else int.from_bytes(crc, "big"),
+            sha256=entry.sha256 if sha is None else sha.hex(),
+        )
+
+
+def _decoded(text: str | None, size: int) -> bytes | None:
+    """A checksum of ``size`` bytes; None without one, and for a composite one, which ends with "-3"."""
+    try:
+        data = base64.b64decode(text or "", validate=True)
+    except ValueError:
+        return None
+    return data if len(data) == size else None
 
 
 @dataclass(frozen=True)
 class _Object:
+    """``vouches``: whether S3 says that it has a checksum of the whole of it, None when it does not say."""
+
     key: str
-    name: str  # relative to the prefix
-    size: int
-    etag: str
+    entry: Entry
+    vouches: bool | None
+
+    @classmethod
+    def of(cls, row: dict[str, Any], folder: str) -> _Object:
+        algorithms, kind = row.get("ChecksumAlgorithm"), row.get("ChecksumType")
+        vouches = None
+        if kind:
+            vouches = kind == "FULL_OBJECT" and bool({"CRC64NVME", "SHA256"} & set(algorithms or ()))
+        return cls(row["Key"], Entry(row["Key"].removeprefix(folder), row["Size"], row["ETag"]), vouches)
+
+    def may_vouch(self, known: bool) -> bool:
+        """Whether to ask S3 for the checksum. ``known``: a manifest has one, which saves a vain request."""
+        return not known if self.vouches is None else self.vouches
 
 
-def fetch(uri: str, target: Path, allow_patterns: Sequence[str] | None = None) -> None:
-    """Make ``target`` hold the wanted files of ``uri`` as they are now. The caller holds the lock of ``target``."""
-    from botocore.exceptions import BotoCoreError, ClientError
+class S3Connection:
+    """One kept-alive connection. Every request is signed by itself."""
 
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    try:
-        client = _client()
-        objects = _listing(client, uri, bucket, prefix.strip("/"), allow_patterns)
-        missing = _missing(target, objects)
-        if not missing:
-            log.info("%s: already in %s", uri, target)
+    def __init__(self, source: S3Source, transport: Transport) -> None:
+        self._source, self._http = source, HttpConnection(transport)
+
+    @contextmanager
+    def read(self, entry: Entry, start: int, length: int) -> Iterator[Body]:
+        """As ``source.Connection`` has it."""
+        if not length:
+            yield Empty()
             return
-        check_room(uri, target, sum(item.size for item in missing))
-        _download(client, bucket, uri, target, objects, missing)
-    except (ClientError, BotoCoreError) as error:
-        raise _explained(error, uri) from error
-    except OSError as error:
-        raise CheckpointError(
-            f"{uri} could not be written to {target} ({error.strerror or error}): free some space, or set TMPDIR to a "
-            "directory on a larger volume (on SageMaker: VolumeSizeInGB)."
-        ) from error
+        source, key = self._source, self._source.key(entry)
+        what = span(f"s3://{source.address.bucket}/{key}", start, length)
+        for turn in range(1, _TURNS + 1):
+            signed = source.access.get(key, entry.identity, asked(start, length)["Range"])
+            with self._http.get(signed.url, signed.headers, what) as answer:
+                if answer.status in (200, 206):
+                    yield RangeBody(answer, entry, start, length, what)
+                    return
+                refusal = Refusal.read(answer.status, answer.reason, answer.headers, answer.text(_REFUSAL_LIMIT))
+            if turn == _TURNS or not source.access.remedied(refusal, signed):
+                raise source.access.refused(refusal, what)
 
-
-def fetch_object(uri: str, target: Path) -> None:
-    """Make the file ``target`` hold the one object that ``uri`` names. Raises CheckpointError."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    try:
-        client = _client()
-        check_room(uri, target.parent, client.head_object(Bucket=bucket, Key=key)["ContentLength"])
-        client.download_file(bucket, key, str(target))
-    except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] in ("404", "NoSuchKey"):
-            raise CheckpointError(f"{uri}: there is no such object; check the bucket and the name") from error
-        raise _explained(error, uri) from error
-    except OSError as error:
-        raise CheckpointError(f"{uri} could not be written to {target} ({error.strerror or error})") from error
-
-
-def _client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    retries = {"mode": "standard", "max_attempts": _ATTEMPTS}
-    # A session of its own: boto3's shared one keeps credentials for as long as the process lives.
-    return boto3.session.Session().client("s3", config=Config(retries=retries, max_pool_connections=_THREADS))
-
-
-def _listing(client: Any, uri: str, bucket: str, prefix: str, allow_patterns: Sequence[str] | None) -> list[_Object]:
-    """The wanted objects below ``prefix``, which is a folder: s3://b/opt does not mean s3://b/opt-30b."""
-    folder = f"{prefix}/" if prefix else ""
-    found = {}
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder):
-        for entry in page.get("Contents", ()):
-            name = entry["Key"].removeprefix(folder)
-            if name and not name.endswith("/"):
-                found[name] = _Object(entry["Key"], name, entry["Size"], entry["ETag"])
-    if not found:
-        raise CheckpointError(
-            f"{uri} holds no objects: check the bucket and the prefix (aws s3 ls {uri.rstrip('/')}/)."
-        )
-    chosen = [found[name] for name in wanted_files(found, allow_patterns)]
-    if not chosen:
-        raise CheckpointError(f"{uri} holds {len(found)} objects, and none matches {list(allow_patterns or ())}.")
-    for item in chosen:
-        if item.name.startswith("/") or ".." in Path(item.name).parts:
-            raise CheckpointError(f"{uri} holds an object named {item.key!r}, which would leave {prefix!r}: remove it.")
-    return chosen
-
-
-def _missing(target: Path, objects: list[_Object]) -> list[_Object]:
-    """The objects that ``target`` lacks or has in another version; files that the source lost are removed."""
-    noted = _read_manifest(target)
-    for name in noted.keys() - {item.name for item in objects}:
-        (target / name).unlink(missing_ok=True)  # a shard of the former version would be loaded with the new ones
-    return [
-        item for item in objects if noted.get(item.name) != item.etag or not _has_size(target / item.name, item.size)
-    ]
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size
-
-
-def _read_manifest(target: Path) -> dict[str, str]:
-    """The ETag of every file that is complete."""
-    try:
-        noted = json.loads((target / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return noted if isinstance(noted, dict) else {}
-
-
-def _write_manifest(target: Path, noted: dict[str, str]) -> None:
-    temporary = target / (MANIFEST + ".part")
-    temporary.write_text(json.dumps(noted, indent=1, sort_keys=True))
-    temporary.replace(target / MANIFEST)
-
-
-def _download(client: Any, bucket: str, uri: str, target: Path, objects: list[_Object], missing: list[_Object]) -> None:
-    """Fetch ``missing``, noting every file in the manifest as it is complete."""
-    wanted = {item.name: item.etag for item in objects}
-    noted = {name: etag for name, etag in _read_manifest(target).items() if wanted.get(name) == etag}
-    progress = Progress(uri, sum(item.size for item in missing))
-    target.mkdir(exist_ok=True)
-    with _pool(progress) as pool:
-        running = {pool.submit(_download_one, client, bucket, item, target, progress): item for item in missing}
-        while running:
-            complete, _ = wait(running, timeout=0.5, return_when=FIRST_EXCEPTION)
-            progress.report()
-            for future in complete:
-                future.result()
-                item = running.pop(future)
-                noted[item.name] = item.etag
-            if complete:
-                _write_manifest(target, noted)
-    progress.report(last=True)
-
-
-@contextmanager
-def _pool(progress: Progress) -> Iterator[ThreadPoolExecutor]:
-    """Threads that stop within one chunk when one of them fails, so that an error does not wait for 300 GB."""
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="fetch")
-    try:
-        yield pool
-    finally:
-        progress.cancelled.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def _download_one(client: Any, bucket: str, item: _Object, target: Path, progress: Progress) -> None:
-    """One object to one file. A broken connection goes on where it broke, as long as the object is the same."""
-    from botocore.exceptions import HTTPClientError, IncompleteReadError
-
-    path = target / item.name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    position = 0
-    with part.open("wb") as file:
-        for attempt in range(1, _ATTEMPTS + 1):
-            # A Range of an empty object is an error, and a whole object needs none.
-            bytes_from = {"Range": f"bytes={position}-"} if position else {}
-            try:
-                body = client.get_object(Bucket=bucket, Key=item.key, IfMatch=item.etag, **bytes_from)["Body"]
-                while not progress.cancelled.is_set() and (chunk := body.read(_CHUNK)):
-                    file.write(chunk)
-                    position += len(chunk)
-                    progress.add(len(chunk))
-                break
-            except (HTTPClientError, IncompleteReadError):
-                if attempt == _ATTEMPTS:
-                    raise
-                time.sleep(0.1 * 2**attempt)
-    if progress.cancelled.is_set():
-        part.unlink()
-        return
-    if position != item.size:
-        raise CheckpointError(f"s3://{bucket}/{item.key} gave {position} bytes instead of {item.size}: fetch it again.")
-    os.replace(part, path)
-
-
-def _explained(error: Exception, uri: str) -> CheckpointError:
-    """What went wrong with S3 and what to do, in one sentence each."""
-    bucket = uri.removeprefix("s3://").partition("/")[0]
-    response = getattr(error, "response", {})
-    code = str(response.get("Error", {}).get("Code", type(error).__name__))
-    remedy = {
-        "NoCredentialsError": "no AWS credentials were found: give the machine or the endpoint a role, or set "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        "NoSuchBucket": f"the bucket {bucket} does not exist: check its name, its account and AWS_ENDPOINT_URL",
-        "NoSuchKey": "an object vanished while it was fetched: upload the checkpoint again and retry",
-        "404": "an object vanished while it was fetched: upload the checkpoint again and retry",
-        "PreconditionFailed": "an object was replaced while it was fetched: retry when the upload is complete",
-        "412": "an object was replaced while it was fetched: retry when the upload is complete",
-        "AccessDenied": f"access is denied: the role or key needs s3:ListBucket on {bucket} and s3:GetObject on "
-        f"{bucket}/*",
-        "InvalidAccessKeyId": "the access key is unknown: check AWS_ACCESS_KEY_ID",
-        "SignatureDoesNotMatch": "the secret key does not fit the access key: check AWS_SECRET_ACCESS_KEY",
-        "ExpiredToken": "the session token has expired: get new credentials",
-        "EndpointConnectionError": "the S3 endpoint cannot be reached: check the network, the region and "
-        "AWS_ENDPOINT_URL",
-        "ParamValidationError": "the name is not valid: write s3://bucket/prefix",
-    }.get(code)
-    return CheckpointError(f"{uri} could not be fetched: {remedy or 'S3 answered ' + code} ({error}).")
+    def close(self) -> None:
+        """As ``source.Connection`` has it."""
+        self._http.close()

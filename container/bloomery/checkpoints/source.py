@@ -36,7 +36,8 @@ class Body(Protocol):
     def readinto(self, buffer: memoryview) -> int:
         """Fill ``buffer`` as far as one read brings bytes; their number, and 0 after the last byte of the range.
 
-        Raises TransientError when the connection breaks, stalls, or ends before the range does.
+        Fewer than fit may come before the end, when the connection paused. Raises TransientError when it breaks,
+        stalls, or ends before the range does.
         """
         ...
 
@@ -45,24 +46,39 @@ class Connection(Protocol):
     """Reads ranges, one after the other. Not for several threads at once: each opens its own."""
 
     def read(self, entry: Entry, start: int, length: int) -> AbstractContextManager[Body]:
-        """``length`` bytes of ``entry`` from ``start``.
+        """``length`` bytes of ``entry`` from ``start``. Leaving the block early costs at most the connection.
 
         One attempt. Raises TransientError when another attempt may succeed, ChangedError when the file is not the
         ``entry`` any more, and any other CheckpointError, which names file, range and cause, when it never will.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close it, from any thread: what is being read fails at once with a TransientError, and so do later reads."""
+        ...
 
 
 class Source(Protocol):
-    """A checkpoint somewhere. ``uri`` is what a user wrote, fit to be shown; ``licence``: of its model card."""
+    """A checkpoint somewhere. For several threads at once. ``uri`` is what a user wrote, fit to be shown."""
 
-    uri: str
-    licence: str | None
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def licence(self) -> str | None:
+        """Of its model card, None when it has none. May ask the source, and never fails."""
+        ...
 
     def entries(self) -> Sequence[Entry]:
-        """Every file. Raises CheckpointError, which says why there is none."""
+        """Every file, as it is now. Raises CheckpointError, which says why there is none; UnreachableError when the
+        source could not be asked.
+        """
+        ...
+
+    def checksummed(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The same entries with the checksums that the source vouches for. May cost a request for each: give it only
+        the files that are wanted. Raises CheckpointError.
+        """
         ...
 
     def connect(self) -> Connection:
@@ -83,3 +99,7 @@ class TransientError(CheckpointError):
 
 class ChangedError(CheckpointError):
     """A file is not what it was when it was listed."""
+
+
+class UnreachableError(CheckpointError):
+    """The source could not be asked (no network, HF_HUB_OFFLINE): a copy fetched earlier is the best there is."""

@@ -127,6 +127,132 @@ def check(
     raise typer.Exit(checking.check(directory, env, env_now, as_json))
 
 
+@app.command()
+def fetch(
+    uri: Annotated[
+        str,
+        typer.Argument(metavar="URI", help="s3://bucket/prefix, a hub's id, https://… or a directory; or one file."),
+    ],
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where its files shall be.")],
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Fetch what matches, such as '*.json'; repeatable.  [default: all but weights that are there twice]",
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub's model.")] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Compare no checksums.")] = False,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Drop what an interrupted fetch has left, and leave nothing behind.")
+    ] = False,
+    connections: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Ranges that are read at once.  [default: 16 to 64, by cores]")
+    ] = None,
+) -> None:
+    """Bring a checkpoint to a directory: whole and verified, or not at all; an interrupted fetch is gone on with."""
+    from bloomery.cli import fetching
+
+    raise typer.Exit(
+        fetching.fetch(
+            uri,
+            directory,
+            include or [],
+            revision,
+            verify=not no_verify,
+            resume=not no_resume,
+            connections=connections,
+        )
+    )
+
+
+@app.command()
+def shard(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A checkpoint: a directory, s3://…, or a hub id.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="A new directory, or s3://bucket/prefix.")],
+    tensor_parallel: Annotated[
+        int, typer.Option("--tensor-parallel", "-t", metavar="N", help="Ranks; 1 gives an ordinary checkpoint.")
+    ],
+    dtype: Annotated[
+        str | None, typer.Option(help="fp32, fp16, bf16, or int8 (linear layers only).  [default: as stored]")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub's model.")] = None,
+) -> None:
+    """Split a checkpoint over ranks ahead of time, convert it to safetensors, or write it in another precision."""
+    from bloomery.cli import sharding
+
+    raise typer.Exit(sharding.write(source, target, tensor_parallel, dtype, revision))
+
+
+@app.command()
+def upload(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="A directory with a checkpoint, or any files.")],
+    uri: Annotated[str, typer.Argument(metavar="URI", help="s3://bucket/prefix/.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    no_resume: Annotated[
+        bool, typer.Option("--no-resume", help="Drop the parts of an interrupted upload instead of going on.")
+    ] = False,
+    connections: Annotated[int, typer.Option(min=1, max=64, help="Parts that are sent at once.")] = 8,
+) -> None:
+    """Bring a directory to S3 with checksums: what is there and equal is left alone, MANIFEST.json comes last."""
+    from bloomery.cli import uploading
+
+    raise typer.Exit(uploading.send(directory, uri, dry_run, not no_resume, connections))
+
+
+sagemaker_local = typer.Typer(help="SageMaker on this machine: its API, and endpoints that really serve.")
+app.add_typer(sagemaker_local, name="sagemaker-local")
+
+
+@sagemaker_local.callback(invoke_without_command=True)
+def emulate(
+    context: typer.Context,
+    host: Host = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one.  [default: 8099]")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="What survives a restart.  [default: below ~/.local/state]"),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REGEX=COMMAND", help="What runs for images that match; repeatable."),
+    ] = None,
+    log_bodies: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Keep requests and answers there, as JSON lines.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Another limit than SageMaker's: payload (bytes), invocation, stream, asynchronous (seconds), …",
+        ),
+    ] = None,
+) -> None:
+    """SageMaker on this machine, until SIGTERM or Ctrl-C."""
+    if context.invoked_subcommand is not None:
+        return
+    from bloomery.cli import emulating
+
+    raise typer.Exit(emulating.emulate(emulating.Wanted(host, port, state, image or [], log_bodies, limit or [])))
+
+
+@sagemaker_local.command("env")
+def exports(
+    context: typer.Context,
+    host: Host = None,
+    port: Annotated[int | None, typer.Option(help="Port of the emulator.  [default: 8099]")] = None,
+    sdk: Annotated[bool, typer.Option("--sdk", help="Make the SageMaker Python SDK (v2, v3) find STS there.")] = False,
+) -> None:
+    """Print shell lines that point AWS clients at the emulator: eval "$(bloomery sagemaker-local env)"."""
+    import os
+
+    from bloomery.cli import emulating
+
+    above = context.parent.params if context.parent else {}
+    host, port = host or above.get("host"), port or above.get("port")
+    sys.stdout.write(emulating.exports(host, port, os.environ, sdk=sdk))
+
+
 def main() -> None:
     """The console script."""
     try:

@@ -10,18 +10,22 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from bloomery.checkpoints import Checkpoint
+from bloomery.checkpoints.presharded import is_split, stored_dtype
 from bloomery.engines import loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.remote_code import refused_in_words
+from bloomery.engines.streamed import open_reader
 from bloomery.errors import CheckpointError, UnsupportedModelError
 from bloomery.processes import rank
 from bloomery.settings.security import PICKLES, Security
+from bloomery.sharding import WHOLE
 
 log = logging.getLogger(__name__)
 
 
 def load(
-    path: str | Path,
+    place: str | Path | Checkpoint,
     dtype: str = "auto",
     device_map: str | dict[str, Any] | None = None,
     max_tokens: int = 1024,
@@ -31,7 +35,7 @@ def load(
     chat_template: str | None = None,
     task: str | None = None,
 ) -> TransformersEngine:
-    """Load the checkpoint in ``path``.
+    """Load a checkpoint: of a directory, or of what ``checkpoints.locate`` gives.
 
     dtype: fp32, fp16, bf16, int8 (weight-only) or auto (what the checkpoint says).
     device_map: accelerate's; by default "auto" where there is a GPU, else the CPU.
@@ -39,22 +43,31 @@ def load(
     chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
     task: one of models.TASKS; by default what the checkpoint's architecture is for.
     """
-    path = Path(path)
+    checkpoint = Checkpoint.of(place)
+    path = checkpoint.path
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
     task = models.task_of(config, task)
-    chosen = precision.choose(dtype, config, device)
+    chosen = precision.choose(dtype, config, device, stored_dtype(path))
     limit = models.token_limit(config, max_tokens)
     placement = device_map if device_map is not None else "auto" if device == "cuda" else None
-    model = _read(path, models.auto_class(config, task), config, chosen.dtype, placement, trust_remote_code)
+    auto_class = models.auto_class(config, task)
+    with memory.returned_when_freed():
+        meta = _ours(checkpoint, auto_class, config, chosen.dtype, placement, trust_remote_code)
+        if meta is not None:
+            model = meta.model.to_empty(device="cpu")
+            with loading.reading(open_reader(checkpoint, meta.rename)) as reader:
+                preparation = precision.Preparation(chosen, device, reader.scales)
+                loading.fill(model, meta, reader, lambda name: WHOLE, preparation.apply)
+        else:
+            preparation = precision.Preparation(chosen, device)
+            model = _read(checkpoint, auto_class, config, chosen.dtype, placement, trust_remote_code)
+            rank.current.report("preparing kernels")
+            preparation.apply(model)
+        preparation.finish()
     model.eval()
     model.requires_grad_(False)
     models.give_generation_config(model, path)
-    rank.current.report("preparing kernels")
-    with memory.returned_when_freed():
-        preparation = precision.Preparation(chosen, device)
-        preparation.apply(model)
-        preparation.finish()
     rank.current.report("loading weights", 100.0)
     engine = TransformersEngine(
         name="accelerate",
@@ -68,8 +81,35 @@ def load(
     return pipelines.for_task(engine, task)
 
 
-def _read(path: Path, auto_class: Any, config: Any, dtype: torch.dtype, placement: Any, trust_remote_code: bool) -> Any:
+def _ours(
+    checkpoint: Checkpoint, auto_class: Any, config: Any, dtype: torch.dtype, placement: Any, trust_remote_code: bool
+) -> loading.MetaModel | None:
+    """The model without weights, where transformers cannot read them itself: they are to be streamed, or are split.
+    What cannot be streamed is fetched instead, and the log says why. Raises UnsupportedModelError.
+    """
+    split = checkpoint.source is None and is_split(checkpoint.path)
+    if checkpoint.source is None and not split:
+        return None
+    reason: object = f"device_map={placement} is transformers' own"
+    if placement is None:
+        try:
+            return loading.build_on_meta(config, auto_class, dtype, trust_remote_code=trust_remote_code)
+        except UnsupportedModelError as error:
+            reason = error
+    if split or checkpoint.source is None:
+        raise UnsupportedModelError(
+            f"{checkpoint.path} is split for several ranks, and cannot be loaded as it is: {reason}; use the "
+            "checkpoint that it was made from"
+        )
+    log.warning("%s is fetched to disk and not streamed: %s", checkpoint.source.uri, reason)
+    return None
+
+
+def _read(
+    checkpoint: Checkpoint, auto_class: Any, config: Any, dtype: torch.dtype, placement: Any, trust_remote_code: bool
+) -> Any:
     """The model with its weights, by transformers itself; what it objects to, in words."""
+    path = checkpoint.on_disk()
     security = Security.read(os.environ)
     security.search(path)
     rank.current.report("loading weights")
@@ -82,7 +122,7 @@ def _read(path: Path, auto_class: Any, config: Any, dtype: torch.dtype, placemen
                 device_map=placement,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
-                use_safetensors=PICKLES in security.controls or None,  # None: whichever is there
+                use_safetensors=PICKLES in security.controls or not checkpoint.allow_pickle or None,  # None: any
             )
     except (OSError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be loaded: {error}") from error

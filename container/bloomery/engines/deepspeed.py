@@ -14,10 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from bloomery.checkpoints import Checkpoint
+from bloomery.checkpoints.presharded import stored_dtype
 from bloomery.engines import loading, memory, models, pipelines, precision, rendezvous
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
-from bloomery.engines.reader import CheckpointReader
+from bloomery.engines.reader import Reader
+from bloomery.engines.streamed import open_reader
 from bloomery.errors import ConfigurationError, UnsupportedModelError
 from bloomery.processes import rank
 from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Split, check_heads, family_of, from_row_parallel, split
@@ -32,7 +35,7 @@ InjectionPolicy = Mapping[Any, str | tuple[str, ...]]
 
 
 def load(
-    path: str | Path,
+    place: str | Path | Checkpoint,
     tensor_parallel: int | None = None,
     dtype: str = "fp32",
     kernel_inject: KernelInject = False,
@@ -45,7 +48,7 @@ def load(
     chat_template: str | None = None,
     task: str | None = None,
 ) -> TransformersEngine:
-    """Load this rank's share of the checkpoint in ``path``.
+    """Load this rank's share of a checkpoint: of a directory, or of what ``checkpoints.locate`` gives.
 
     tensor_parallel: over how many ranks; by default WORLD_SIZE. Every rank must call with the same arguments.
     dtype: fp32, fp16, bf16, int8 (weight-only) or auto (what the checkpoint says).
@@ -57,14 +60,15 @@ def load(
     chat_template: Jinja text, or the path of a file with it, in place of the checkpoint's own.
     task: one of models.TASKS; by default what the checkpoint's architecture is for.
     """
-    path = Path(path)
+    checkpoint = Checkpoint.of(place)
+    path = checkpoint.path
     ranks = _ranks(tensor_parallel)
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
     task = models.task_of(config, task)
     inject = _choose_injection(config, kernel_inject, injection_policy, ranks)
     if ranks > 1 or inject:
         pipelines.check_splittable(config, task, inject, injection_policy is not None)
-    chosen = precision.choose(dtype, config, _device())
+    chosen = precision.choose(dtype, config, _device(), stored_dtype(path))
     limit = models.token_limit(config, max_tokens)
     if ranks > 1:
         check_heads(config.to_dict(), ranks)
@@ -73,8 +77,8 @@ def load(
     rank.current.report("building model")
     auto_class = models.auto_class(config, task)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
-    preparation = precision.Preparation(chosen, _device())
-    with memory.returned_when_freed(), loading.reading(path, meta.rename) as reader:
+    with memory.returned_when_freed(), loading.reading(open_reader(checkpoint, meta.rename, ranks)) as reader:
+        preparation = precision.Preparation(chosen, _device(), reader.scales)
         if inject:
             model = _load_injected(meta, reader, chosen.dtype, ranks, limit, preparation.apply)
         else:
@@ -265,7 +269,7 @@ def _give_data_to_sliced_tables(model: nn.Module, family: Family | None) -> None
 
 def _load_injected(
     meta: loading.MetaModel,
-    reader: CheckpointReader,
+    reader: Reader,
     dtype: torch.dtype,
     ranks: int,
     max_tokens: int,

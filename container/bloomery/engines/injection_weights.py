@@ -22,8 +22,8 @@ from deepspeed.ops.transformer.inference import DeepSpeedTransformerInference
 from torch import Tensor, nn
 
 from bloomery.engines.injection_families import FAMILIES, InjectedFamily
-from bloomery.engines.loading import Filler, MetaModel, fill_plain, prepare_alone, tie
-from bloomery.engines.reader import CheckpointReader, Range
+from bloomery.engines.loading import Filler, MetaModel, fill_plain, filled_ahead, prepare_alone, tie
+from bloomery.engines.reader import Range, Reader
 from bloomery.sharding import WHOLE
 
 
@@ -31,7 +31,7 @@ def fill_injected(
     module: nn.Module,
     full: Callable[[str], None],
     meta: MetaModel,
-    reader: CheckpointReader,
+    reader: Reader,
     ranks: int,
     rank: int,
     prepare: Callable[[nn.Module, str], None] = lambda module, prefix: None,
@@ -45,13 +45,18 @@ def fill_injected(
     layers = dict(injected_layers(module))
     filler = Filler(module, reader)
     config: Any = module.config
-    for name, layer in layers.items():
-        _store_as_linear(layer)
-        _LayerFiller(FAMILIES[config.model_type], filler, name, ranks, rank).fill(layer)
-        filler.check_parts(f"{name}.")
-        full(name)
-        prepare_alone(module, name, prepare)
-    fill_plain(filler, meta, lambda _: WHOLE)
+
+    def ask(name: str) -> None:
+        if not name:
+            fill_plain(filler, meta, lambda _: WHOLE)
+            return
+        _store_as_linear(layers[name])
+        _LayerFiller(FAMILIES[config.model_type], filler, name, ranks, rank).fill(layers[name])
+
+    for name in filled_ahead(filler, [*layers, ""], ask):
+        if name:
+            full(name)
+            prepare_alone(module, name, prepare)
     filler.check()
     prepare(module, "")
 
@@ -137,5 +142,4 @@ class _LayerFiller:
 
     def _vector(self, name: str, vector: Tensor | None, source: str, ranges: Sequence[Range] | None = None) -> None:
         if vector is not None:
-            ranges = ranges or [(0, len(vector))]
             self.filler.copy_part(f"{self.name}.{name}", vector.data, f"{self.name}.{source}", ranges, 0)

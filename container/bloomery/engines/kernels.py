@@ -104,16 +104,19 @@ class WideningKernel(Kernel):
 
 
 class Int8Kernel(Kernel):
-    """Weight-only int8 with one scale per output channel."""
+    """Weight-only int8 with one scale per output channel; ``scales``: those it was rounded with before, if it was."""
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, scales: Tensor | None = None) -> None:
         super().__init__(*matrix.shape)
         weight = torch.empty(matrix.shape, dtype=torch.int8, device=matrix.device)
-        scales = torch.empty(matrix.shape[0], dtype=torch.bfloat16, device=matrix.device)
+        known, scales = scales, torch.empty(matrix.shape[0], dtype=torch.bfloat16, device=matrix.device)
         step = _rows_per_block(self.in_features)
         for start in range(0, self.out_features, step):
             block = matrix[start : start + step].float()
-            scale = _bf16_at_least(block.abs().amax(dim=1).clamp_min_(1e-20) / 127)
+            if known is None:
+                scale = _bf16_at_least(block.abs().amax(dim=1).clamp_min_(1e-20) / 127)
+            else:
+                scale = known[start : start + step].to(matrix.device)
             scales[start : start + step] = scale
             weight[start : start + step] = (block / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
         # Not buffers: .to(dtype) would turn the scales into what the product refuses.

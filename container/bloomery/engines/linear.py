@@ -11,7 +11,7 @@ would round differently, and could then disagree about a token.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.engines.kernels import Int8Kernel, Kernel, OneDnnKernel, fast_kernel, is_small, packs
+from bloomery.engines.split_safetensors import StoredScales
 
 # A whole head of at least this many weights is shared out between ranks: reading 32 MiB takes longer than summing
 # the logits does.
@@ -157,8 +158,13 @@ def logits_error(reference: Tensor, logits: Tensor) -> float:
 
 
 @torch.no_grad()
-def quantize_(module: nn.Module, include_head: bool = False) -> QuantizationReport:
+def quantize_(
+    module: nn.Module, include_head: bool = False, stored: MutableMapping[int, StoredScales] | None = None
+) -> QuantizationReport:
     """Turn every linear layer inside ``module`` into weight-only int8, in place.
+
+    ``stored``: scales of weights that were int8 before, by the address where these were filled in: with them nothing
+    is rounded a second time. Those that are used are taken out.
 
     Embeddings stay, and with them a head tied to one; the output head stays too unless ``include_head``, because it
     decides between close tokens and its share of the bytes is small in a large model.
@@ -172,8 +178,9 @@ def quantize_(module: nn.Module, include_head: bool = False) -> QuantizationRepo
             kept.append((found.name, "tied to an embedding" if shared else "output head"))
             _optimize(found, shared)
         else:
-            kernel = Int8Kernel(found.matrix)
-            error = _error(found.matrix, kernel.restored)
+            known = _scales_of(found, stored)
+            kernel = Int8Kernel(found.matrix, known.scales if known else None)
+            error = known.relative_error if known else _error(found.matrix, kernel.restored)
             layers.append(QuantizedLayer(found.name, error, found.weight.nbytes, kernel.nbytes))
             found.replace(kernel)
     return QuantizationReport(tuple(layers), tuple(kept))
@@ -283,6 +290,18 @@ def _sharded(name: str, parent: nn.Module, attribute: str, layer: Any) -> _Found
     if forward is layers.LinearLayer.forward and not layer.gather_output:
         return _Found(name, parent, attribute, layer)
     return None
+
+
+def _scales_of(found: _Found, stored: MutableMapping[int, StoredScales] | None) -> StoredScales | None:
+    """Of a weight that was filled from int8 weights, perhaps from several, one after the other."""
+    if not stored:
+        return None
+    begin = found.weight.data_ptr()
+    parts = [stored.pop(address) for address in sorted(stored) if begin <= address < begin + found.weight.nbytes]
+    scales = torch.cat([part.scales for part in parts]) if parts else torch.empty(0)
+    if len(scales) != found.matrix.shape[0]:
+        return None
+    return StoredScales(scales, max(part.relative_error for part in parts))
 
 
 def _spans_ranks(group: Any) -> bool:

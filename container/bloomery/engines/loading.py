@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from bloomery.engines.reader import CheckpointReader, Range
+from bloomery.checkpoints.progress import Progress
+from bloomery.engines.reader import CheckpointReader, Pending, Range, Reader
 from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, UnsupportedModelError
-from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split
 
-__all__ = ["CheckpointReader", "Filler", "MetaModel", "Progress", "build_on_meta", "fill", "read_config"]
+__all__ = ["CheckpointReader", "Filler", "MetaModel", "build_on_meta", "fill", "read_config"]
 log = logging.getLogger(__name__)
 
 # An integer that no buffer of a model holds: what stands for NaN where there is none.
@@ -104,66 +106,60 @@ def _computed_buffers(model: Any) -> dict[str, torch.Tensor]:
     return found
 
 
-class Progress:
-    """Tells the control channel and, every few seconds, the log how far a load is."""
+@dataclass
+class Filling:
+    """Tensors of a module that were asked for together: what each is filled from, and what there is to wait for."""
 
-    def __init__(self, total: int, every: float = 5.0) -> None:
-        self._total, self._every = max(1, total), every
-        self._done = 0
-        self._start = self._last_log = self._last_report = time.monotonic()
-
-    def add(self, count: int) -> None:
-        """``count`` more bytes are in place."""
-        self._done += count
-        now = time.monotonic()
-        if now - self._last_report >= 0.2:
-            self._last_report = now
-            rank.current.report("loading weights", min(99.9, 100 * self._done / self._total))
-        if now - self._last_log >= self._every:
-            self._last_log = now
-            rate = self._done / (now - self._start)
-            log.info(
-                "loading weights: %.0f of %.0f MB, %.0f MB/s, %.0f s left",
-                self._done / 1e6, self._total / 1e6, rate / 1e6, (self._total - self._done) / max(rate, 1),
-            )  # fmt: skip
-
-    def finish(self) -> None:
-        """All is in place."""
-        seconds = max(time.monotonic() - self._start, 1e-3)
-        rank.current.report("loading weights", 100.0)
-        log.info(
-            "loaded %.0f MB of weights in %.1f s (%.0f MB/s)", self._done / 1e6, seconds, self._done / 1e6 / seconds
-        )
+    sources: dict[str, tuple[torch.Tensor, str]]
+    pending: Pending
+    bytes: int
 
 
 class Filler:
-    """Fills a module's tensors one by one: each is poisoned, filled and looked at, and at the end none may be left.
+    """Fills a module's tensors unit by unit: each is poisoned, filled and looked at, and at the end none may be left.
 
-    A tensor is poisoned just before it is filled, not all at once at the start: DeepSpeed's empty tensors take no
-    memory until they are first written.
+    ``copy`` and ``copy_part`` say what belongs where, ``begin`` has it read, ``settle`` waits for it. A tensor is
+    poisoned just before it is filled, not all at once at the start: DeepSpeed's empty tensors take no memory until they
+    are first written.
     """
 
-    def __init__(self, module: nn.Module, reader: CheckpointReader) -> None:
+    def __init__(self, module: nn.Module, reader: Reader) -> None:
         self.module, self.reader = module, reader
         self._left: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-        self._in_parts: dict[str, torch.Tensor] = {}
-        self._progress = Progress(sum(t.numel() * t.element_size() for t in self._left.values()))
+        self._asked: dict[str, tuple[torch.Tensor, str]] = {}
+        self.bytes = sum(self.unfilled().values())  # of this rank's share
+        self._progress = Progress("loading weights", self.bytes)
 
     def copy(self, name: str, source: str, split: Split = WHOLE) -> None:
         """Fill the module's ``name`` with a part of the checkpoint's ``source``."""
         tensor = self._left.pop(name)
         _poison(tensor)
+        self._asked[name] = tensor, source
         ranges = None if split.axis is None else split.ranges
         self.reader.fill(tensor, source, ranges, split.axis or 0, self._progress.add)
-        if _is_poisoned(tensor):
-            raise CheckpointError(f"{self.reader.path}: {source} holds NaN: the checkpoint is damaged")
 
-    def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range], axis: int) -> None:
-        """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``."""
+    def copy_part(self, name: str, view: torch.Tensor, source: str, ranges: Sequence[Range] | None, axis: int) -> None:
+        """Fill ``view``, a part of the module's ``name`` or another look at it, with ranges of ``source``, or all."""
         if name in self._left:
-            self._in_parts[name] = self._left.pop(name)
-            _poison(self._in_parts[name])
+            self._asked[name] = self._left.pop(name), source
+            _poison(self._asked[name][0])
         self.reader.fill(view, source, ranges, axis, self._progress.add)
+
+    def begin(self) -> Filling:
+        """Read what was asked for since the last time."""
+        size = sum(tensor.numel() * tensor.element_size() for tensor, _ in self._asked.values())
+        filling, self._asked = Filling(self._asked, self.reader.begin(), size), {}
+        return filling
+
+    def settle(self, filling: Filling) -> None:
+        """Wait until it is filled; raises when a part was forgotten, or is damaged. It may be repacked then."""
+        filling.pending.wait()
+        for name, (tensor, source) in filling.sources.items():
+            if _is_poisoned(tensor):
+                raise CheckpointError(
+                    f"{self.reader.where}: {source} holds NaN: the checkpoint is damaged, or it lacks a part of {name}"
+                )
+        filling.sources.clear()
 
     def set_buffer(self, name: str, value: torch.Tensor) -> None:
         """Put ``value`` in the place of a buffer, in its own precision: DeepSpeed casts buffers with the weights, and
@@ -175,21 +171,15 @@ class Filler:
         """What nothing was copied into yet, and its bytes."""
         return {name: tensor.numel() * tensor.element_size() for name, tensor in self._left.items()}
 
-    def check_parts(self, prefix: str = "") -> None:
-        """Raise when a part of a tensor under ``prefix`` was forgotten. Those that are whole may be repacked now."""
-        mine = {name: self._in_parts.pop(name) for name in list(self._in_parts) if name.startswith(prefix)}
-        self._refuse([name for name, tensor in mine.items() if _is_poisoned(tensor)])
-
     def check(self) -> None:
-        """Raise when a tensor, or a part of one, was forgotten."""
-        self.check_parts()
+        """Raise when a tensor was forgotten."""
         self._refuse(list(self._left))
         self._progress.finish()
 
     def _refuse(self, forgotten: list[str]) -> None:
         if forgotten:
             raise CheckpointError(
-                f"{self.reader.path} lacks weights of this {type(self.module).__name__}: {_some(forgotten)}. "
+                f"{self.reader.where} lacks weights of this {type(self.module).__name__}: {_some(forgotten)}. "
                 "The checkpoint is incomplete, or its config.json describes another model"
             )
 
@@ -197,7 +187,7 @@ class Filler:
 def fill(
     module: nn.Module,
     meta: MetaModel,
-    reader: CheckpointReader,
+    reader: Reader,
     part: Callable[[str], Split],
     prepare: Callable[[nn.Module, str], None] = lambda module, prefix: None,
 ) -> None:
@@ -209,9 +199,12 @@ def fill(
     # DeepSpeed's to_empty() unties what shares memory; tied again before the first write, it never costs memory twice.
     tie(module, {name: other for name, other in meta.ties.items() if part(name) == part(other) == WHOLE})
     filler = Filler(module, reader)
-    units = _units(module, filler.unfilled())
-    for unit in units:
+    units = _units(module, filler.unfilled(), meta)
+
+    def ask(unit: str) -> None:
         fill_plain(filler, meta, part, f"{unit}." if unit else "")
+
+    for unit in filled_ahead(filler, units, ask):
         if unit:
             prepare_alone(module, unit, prepare)
     filler.check()
@@ -219,10 +212,34 @@ def fill(
         prepare_alone(module, name, prepare)
 
 
+def filled_ahead(filler: Filler, units: Iterable[str], ask: Callable[[str], object]) -> Iterator[str]:
+    """Each unit when it is full, while the reader is at those that follow. ``ask`` asks for a unit's tensors."""
+    waiting: deque[tuple[str, Filling]] = deque()
+    # What is on its way when a unit is repacked must not make the sum of all exceed what is there at the end.
+    room = min(filler.reader.ahead, filler.bytes // 8)
+    for unit in units:
+        ask(unit)
+        waiting.append((unit, filler.begin()))
+        while waiting and sum(filling.bytes for _, filling in islice(waiting, 1, None)) >= room:
+            yield _settled(filler, *waiting.popleft())
+    while waiting:
+        yield _settled(filler, *waiting.popleft())
+
+
+def _settled(filler: Filler, unit: str, filling: Filling) -> str:
+    filler.settle(filling)
+    return unit
+
+
 def fill_plain(filler: Filler, meta: MetaModel, part: Callable[[str], Split], prefix: str = "") -> None:
-    """Fill the tensors that have the same name in the module and in the checkpoint, and the computed buffers."""
-    for name in filler.unfilled():
-        if name.startswith(prefix):
+    """Fill the tensors that have the same name in the module and in the checkpoint, and the computed buffers.
+
+    With them comes what a file holds under one name for both, an embedding with its head: it is read once.
+    """
+    names = list(filler.unfilled())
+    roots = {meta.ties.get(name, name) for name in names if name.startswith(prefix)}
+    for name in names:
+        if name.startswith(prefix) or meta.ties.get(name, name) in roots:
             source = next((n for n in _same(name, meta.ties) if n in filler.reader), None)
             if name in meta.buffers:
                 filler.set_buffer(name, meta.buffers[name])
@@ -240,8 +257,12 @@ def _outside(module: nn.Module, units: list[str]) -> list[str]:
     ]
 
 
-def _units(module: nn.Module, sizes: dict[str, int]) -> list[str]:
-    """Blocks and head, the largest first, then "" for all the rest."""
+def _units(module: nn.Module, names: Iterable[str], meta: MetaModel) -> list[str]:
+    """Blocks and head, the largest first, then "" for all the rest.
+
+    By their whole sizes: ranks hand each other what they have read, which takes the same order in all of them.
+    """
+    sizes = {name: math.prod(meta.shapes.get(name, ())) for name in names}
     blocks = [
         f"{name}.{index}"
         for name, child in module.named_modules()
@@ -338,10 +359,12 @@ def _renamer(model: Any) -> Callable[[str], str | None]:
 
 
 @contextlib.contextmanager
-def reading(path: Path, rename: Callable[[str], str | None] | None = None) -> Iterator[CheckpointReader]:
-    """A reader whose files are unmapped at the end."""
-    reader = CheckpointReader(path, rename)
+def reading(reader: Reader) -> Iterator[Reader]:
+    """``reader``, checked at the end and closed in any case."""
     try:
         yield reader
-    finally:
-        reader.close()
+        reader.finish()
+    except BaseException as error:
+        reader.close(error)
+        raise
+    reader.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from bloomery.engines import linear
+from bloomery.engines.split_safetensors import StoredScales
 from bloomery.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -35,9 +37,12 @@ class Precision:
     int8: bool = False
 
 
-def choose(name: str, config: Any, device: str) -> Precision:
-    """What ``dtype=name`` means for this model on this kind of device ("cpu" or "cuda")."""
+def choose(name: str, config: Any, device: str, stored: str = "") -> Precision:
+    """What ``dtype=name`` means for this model on this kind of device ("cpu" or "cuda"). ``stored``: what the
+    checkpoint was written in, where it says more than its config."""
     wanted = name.lower().removeprefix("torch.")
+    if wanted == "auto" and stored == "int8":
+        wanted = stored
     if wanted == "int8":
         return Precision(torch.float32 if device == "cpu" else torch.float16, int8=True)
     if wanted == "auto":
@@ -55,7 +60,9 @@ def choose(name: str, config: Any, device: str) -> Precision:
 class Preparation:
     """Quantises weights, or lays them out as this processor reads them fastest, part by part while they are loaded."""
 
-    def __init__(self, chosen: Precision, device: str) -> None:
+    def __init__(self, chosen: Precision, device: str, stored: MutableMapping[int, StoredScales] | None = None) -> None:
+        """``stored``: as ``linear.quantize_`` wants it."""
+        self._stored = stored
         self._int8, self._optimize = chosen.int8, device == "cpu" and not chosen.int8
         self._quantized: list[linear.QuantizedLayer] = []
         self._kept: list[tuple[str, str]] = []
@@ -64,7 +71,7 @@ class Preparation:
     def apply(self, module: nn.Module, prefix: str = "") -> None:
         """Prepare the linear layers inside ``module``; those already prepared stay as they are."""
         if self._int8:
-            report = linear.quantize_(module)
+            report = linear.quantize_(module, stored=self._stored)
             self._quantized += [replace(layer, name=prefix + layer.name) for layer in report.layers]
             self._kept += [(prefix + name, reason) for name, reason in report.kept]
         elif self._optimize:

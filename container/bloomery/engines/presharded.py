@@ -17,44 +17,20 @@ from typing import Any
 
 import torch
 
+from bloomery.checkpoints.pickled import load_tensors
+from bloomery.checkpoints.presharded import CONFIG, is_split
 from bloomery.engines.injection_families import FAMILIES as INJECTED
 from bloomery.engines.injection_families import InjectedFamily
-from bloomery.engines.pickled import load_tensors
+from bloomery.engines.split_safetensors import Joined, SplitSafetensors
 from bloomery.errors import CheckpointError
 from bloomery.sharding import FAMILIES, Heads
 
-CONFIG = "ds_inference_config.json"
 Tensors = Mapping[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Tensors one after the other along ``axis``, sliced without being joined first."""
-
-    parts: tuple[torch.Tensor, ...]
-    axis: int = 0
-
-    def get_shape(self) -> list[int]:
-        """Of the whole."""
-        shape = list(self.parts[0].shape)
-        shape[self.axis] = sum(part.shape[self.axis] for part in self.parts)
-        return shape
-
-    def __getitem__(self, index: Any) -> torch.Tensor:
-        indices = list(index) if isinstance(index, tuple) else [index]
-        start, stop, _ = indices[self.axis].indices(self.get_shape()[self.axis])
-        pieces, position = [], 0
-        for part in self.parts:
-            size = part.shape[self.axis]
-            low, high = max(start - position, 0), min(stop - position, size)
-            position += size
-            if low < high:
-                indices[self.axis] = slice(low, high)
-                pieces.append(part[tuple(indices)])
-        if not pieces:
-            indices[self.axis] = slice(0, 0)
-            return self.parts[0][tuple(indices)]
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, self.axis)
+def opened(directory: Path) -> PreshardedFile | SplitSafetensors:
+    """The tensors of a split checkpoint, whoever wrote it. Raises CheckpointError."""
+    return SplitSafetensors(directory) if is_split(directory) else PreshardedFile(directory)
 
 
 class PreshardedFile:

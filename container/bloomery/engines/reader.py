@@ -10,14 +10,16 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
 
+from bloomery.checkpoints.checkpoint import refusal
+from bloomery.checkpoints.pickled import PickledFile
+from bloomery.checkpoints.presharded import CONFIG, is_split
 from bloomery.engines import presharded
-from bloomery.engines.pickled import PickledFile
-from bloomery.engines.presharded import PreshardedFile
+from bloomery.engines.split_safetensors import Dequantised, StoredScales
 from bloomery.errors import CheckpointError, ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -30,16 +32,95 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
 
+class Pending(Protocol):
+    """Tensors that are being filled."""
+
+    def wait(self) -> None:
+        """Until they are full. Raises CheckpointError."""
+        ...
+
+
+class Reader(Protocol):
+    """Fills tensors from a checkpoint. ``where``: what errors call it; ``ahead``: bytes that are worth asking for
+    before the first of them are waited for, 0 when ``fill`` itself copies; ``scales``: of weights that are int8 in the
+    file, by the address of what they were filled into."""
+
+    where: str
+    ahead: int
+    scales: dict[int, StoredScales]
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def fill(
+        self,
+        target: torch.Tensor,
+        name: str,
+        slices: Sequence[Range] | None = None,
+        axis: int = 0,
+        copied: Callable[[int], object] = lambda count: None,
+    ) -> None:
+        """Copy the tensor (or its ``slices`` along ``axis``, joined) into ``target``, converting the dtype; it is full
+        when what ``begin`` gives next has been waited for. ``copied`` hears the bytes of each piece as it lands.
+        """
+        ...
+
+    def begin(self) -> Pending:
+        """What ``fill`` was asked for since the last time."""
+        ...
+
+    def finish(self) -> None:
+        """All is filled: check what can only be checked then. Raises CheckpointError."""
+        ...
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Let go of files and connections; ``error``: why the load is given up."""
+        ...
+
+
+class Done:
+    """Nothing is left to wait for."""
+
+    def wait(self) -> None:
+        """At once."""
+
+
+def share_of(
+    where: str, name: str, shape: Sequence[int], held: Sequence[int], slices: Sequence[Range] | None, axis: int
+) -> list[Range]:
+    """The ranges along ``axis`` of a stored tensor of ``shape`` that fill one of shape ``held``.
+
+    Raises CheckpointError when they do not.
+    """
+    ranges = list(slices) if slices is not None else [(0, shape[axis])] if shape else []
+    expected = list(shape)
+    if shape:
+        expected[axis] = sum(stop - start for start, stop in ranges)
+    if list(held) != expected:
+        raise CheckpointError(
+            f"{name} of {where} has shape {list(shape)}; this rank's share of it is {expected}, "
+            f"but the model holds {list(held)}: config.json does not describe these weights"
+        )
+    for start, stop in ranges:
+        if not 0 <= start <= stop <= shape[axis]:
+            raise CheckpointError(f"rows {start} to {stop} of {name} lie outside its shape {list(shape)}")
+    return ranges
+
+
 class CheckpointReader:
     """The tensors of one checkpoint directory, by name.
 
     ``rename`` maps a name in the files to the name that the model uses, or to None for a tensor nobody wants.
     """
 
-    def __init__(self, path: str | Path, rename: Callable[[str], str | None] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, rename: Callable[[str], str | None] | None = None, *, allow_pickle: bool = True
+    ) -> None:
         self.path = Path(path)
+        self.where, self.ahead = str(path), 0
+        self._allow_pickle = allow_pickle
         self._handles: dict[Path, Any] = {}
         self._where: dict[str, tuple[Path, str]] = {}  # model name -> file, name in the file
+        self.scales: dict[int, StoredScales] = {}
         for file, names in _files(self.path, self._open):
             for name in names:
                 wanted = rename(name) if rename else name
@@ -76,28 +157,19 @@ class CheckpointReader:
         name: str,
         slices: Sequence[Range] | None = None,
         axis: int = 0,
-        copied: Callable[[int], None] | None = None,
+        copied: Callable[[int], object] = lambda count: None,
     ) -> None:
-        """Copy the tensor (or its ``slices`` along ``axis``, joined) into ``target``, converting the dtype.
-
-        ``copied`` hears the bytes of each piece as it lands.
-        """
+        """As ``Reader``; at once."""
         view, shape = self._view(name), self.shape(name)
+        ranges = share_of(self.where, name, shape, target.shape, slices, axis)
         if not shape:
             with torch.no_grad():
                 target.copy_(view[...])
             return
-        ranges = list(slices) if slices is not None else [(0, shape[axis])]
-        expected = [*shape[:axis], sum(stop - start for start, stop in ranges), *shape[axis + 1 :]]
-        if list(target.shape) != expected:
-            raise CheckpointError(
-                f"{name} of {self.path} has shape {list(shape)}; this rank's share of it is {expected}, "
-                f"but the model holds {list(target.shape)}: config.json does not describe these weights"
-            )
+        if isinstance(view, Dequantised):
+            self.scales[target.data_ptr()] = view.scales(ranges if axis == view.axis else [(0, shape[view.axis])])
         offset = 0
         for start, stop in ranges:
-            if not 0 <= start <= stop <= shape[axis]:
-                raise CheckpointError(f"rows {start} to {stop} of {name} lie outside its shape {list(shape)}")
             part = target.narrow(axis, offset, stop - start)
             offset += stop - start
             for rows in _chunks(part):
@@ -108,11 +180,17 @@ class CheckpointReader:
                 piece = part[rows]
                 with torch.no_grad():
                     piece.copy_(_piece(view, index))
-                if copied:
-                    copied(piece.numel() * piece.element_size())
+                copied(piece.numel() * piece.element_size())
 
-    def close(self) -> None:
-        """Unmap the files."""
+    def begin(self) -> Pending:
+        """As ``Reader``."""
+        return Done()
+
+    def finish(self) -> None:
+        """As ``Reader``."""
+
+    def close(self, error: BaseException | None = None) -> None:
+        """As ``Reader``."""
         self._handles.clear()
 
     def _view(self, name: str) -> Any:
@@ -124,6 +202,8 @@ class CheckpointReader:
 
     def _open(self, file: Path) -> Any:
         if file not in self._handles:
+            if not self._allow_pickle and not (file.suffix == ".safetensors" or is_split(file.parent)):
+                raise ConfigurationError(refusal(str(file)))
             self._handles[file] = open_tensors(file)
         return self._handles[file]
 
@@ -133,7 +213,7 @@ def open_tensors(file: Path) -> Any:
     try:
         if file.suffix == ".safetensors":
             return safe_open(file, framework="pt", device="cpu")
-        return PreshardedFile(file.parent) if file.name == presharded.CONFIG else PickledFile(file)
+        return presharded.opened(file.parent) if file.name == CONFIG else PickledFile(file)
     except (CheckpointError, ConfigurationError):
         raise
     except FileNotFoundError as error:
@@ -152,11 +232,15 @@ def _files(path: Path, open_file: Callable[[Path], Any]) -> Iterator[tuple[Path,
         else:
             continue
         if single.endswith(".bin"):
-            log.warning("%s: reading .bin files; convert the checkpoint to safetensors to load it faster", path)
+            log.warning(
+                "%s: reading .bin files, which are slow and pickles; convert the checkpoint to safetensors with "
+                "`bloomery shard SRC DST`",
+                path,
+            )
         yield from found.items()
         return
-    if (path / presharded.CONFIG).is_file():
-        yield path / presharded.CONFIG, open_file(path / presharded.CONFIG).keys()
+    if (path / CONFIG).is_file():
+        yield path / CONFIG, open_file(path / CONFIG).keys()
         return
     loose = sorted(path.glob("*.safetensors"))
     if not loose:

@@ -1,4 +1,4 @@
-"""Where the ranks of one machine meet: on the loopback interface.
+"""Where the ranks of one machine meet: on the loopback interface; and how they tell each other small things then.
 
 torch's own store listens on all interfaces whatever MASTER_ADDR says (2.13), and whoever reaches its port may write
 into it. It takes a socket that listens already, though, so rank 0 makes that.
@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined,unused-ignore]
 from torch.distributed.constants import default_pg_timeout
 from torch.distributed.rendezvous import register_rendezvous_handler
@@ -20,6 +21,7 @@ from torch.distributed.rendezvous import register_rendezvous_handler
 from bloomery.processes import rank
 
 _SCHEME = "bloomery-loopback"
+_TOLD_BYTES = 1024
 _Meeting = tuple[TCPStore, int, int]  # the store, this rank, how many there are
 
 
@@ -30,6 +32,19 @@ def method() -> str | None:
     if Path("/sys/class/net/lo").exists():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would listen on the address of the host's name
     return f"{_SCHEME}://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+
+
+def tell(text: bytes) -> list[bytes]:
+    """What each rank tells all others, at most 1022 bytes, in the order of the ranks. All of them must call it."""
+    if len(text) > _TOLD_BYTES - 2:
+        raise ValueError(f"{len(text)} bytes are too much to tell")
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    padded = (len(text).to_bytes(2, "big") + text).ljust(_TOLD_BYTES, b"\0")
+    mine = torch.tensor(list(padded), dtype=torch.uint8, device=device)
+    everybody = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(everybody, mine)
+    told = [bytes(one.cpu().tolist()) for one in everybody]
+    return [one[2 : 2 + int.from_bytes(one[:2], "big")] for one in told]
 
 
 def _meet(_url: str, timeout: timedelta = default_pg_timeout, **_: Any) -> Iterator[_Meeting]:

@@ -24,12 +24,13 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zli
 _Kind = Literal["file", "directory", "symlink", "hardlink", "other"]
 
 
-def extract(archive: Path, root: Path, size: int, entries: int) -> None:
+def extract(archive: Path, root: Path, size: int, entries: int, *, links: bool = True) -> None:
     """Write the files, directories and links of ``archive`` below ``root``, ``size`` bytes in ``entries`` at most.
 
-    Raises ConfigurationError for paths and links that lead out, for devices, for what is too large or damaged.
+    Raises ConfigurationError for paths and links that lead out, for devices, for what is too large or damaged; and for
+    every link where ``links`` is false.
     """
-    _Extraction(archive, root, size, entries).run()
+    _Extraction(archive, root, size, entries, links).run()
 
 
 class _Source(Protocol):
@@ -51,6 +52,7 @@ class _Extraction:
     root: Path
     size: int
     entries: int
+    links_allowed: bool = True
     written: int = 0
     links: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)  # parts -> name, target
 
@@ -72,6 +74,8 @@ class _Extraction:
         parts = self._parts(entry.name)
         if entry.kind == "other":
             raise self._refusal(f"holds {entry.name!r}, which is neither a file, a directory nor a link")
+        if entry.kind in ("symlink", "hardlink") and not self.links_allowed:
+            raise self._refusal(f"holds {entry.name!r}, a link to {entry.target!r}")
         if not parts:
             if entry.kind == "directory":
                 return

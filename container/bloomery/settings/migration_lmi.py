@@ -93,6 +93,18 @@ MODEL = (
     refused("option.load_in_4bit", f"remove it; {_QUANTISED}", "true"),
     same("option.load_in_8bit", "off"),
     same("option.load_in_4bit", "off"),
+    same("option.load_format", "safetensors before .bin, in whatever the checkpoint has", "auto"),
+    differs(
+        "option.load_format",
+        "each rank reads its share of the weights straight into memory, without another library",
+        "stream|runai_streamer",
+    ),
+    differs(
+        "option.load_format",
+        "no effect: safetensors before .bin, in whatever the checkpoint has",
+        "safetensors|pt|npcache|mistral|bitsandbytes|fastsafetensors",
+    ),
+    refused("option.load_format", "write auto or stream"),
     refused("option.smoothquant_alpha", f"remove it; {_QUANTISED}"),
 )
 
@@ -150,7 +162,6 @@ OTHER_ENGINES = (
     differs("option.disable_sliding_window", "no effect: attention is as the checkpoint says"),
     differs("option.disable_flash_attn", "no effect"),
     differs("option.tokenizer_mode", "no effect: the checkpoint's own tokenizer"),
-    differs("option.load_format", "no effect: safetensors before .bin, in whatever the checkpoint has"),
     differs("option.max_num_batched_tokens", _BATCHES),
     differs("option.max_num_seqs", _BATCHES),
     differs("option.max_num_sequences", _BATCHES),

@@ -190,6 +190,8 @@ HANDLER_OPTIONS = (
     "model_id",
     "s3url",
     "revision",
+    "load_format",
+    "allow_pickle",
     "task",
     "dtype",
     "data_type",
@@ -227,6 +229,8 @@ HANDLER_OPTIONS = (
 OPTIONS = tuple(setting.key for setting in MODEL if setting.key.startswith("option.")) + tuple(
     f"option.{name}" for name in HANDLER_OPTIONS
 )
+# What option.load_format calls weights that are read straight into memory; the second name is vLLM's and LMI's.
+STREAMED = ("stream", "runai_streamer")
 BARE_KEYS = tuple(setting.key for setting in MODEL if not setting.key.startswith("option."))
 
 

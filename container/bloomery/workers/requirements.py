@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -28,6 +27,7 @@ from pathlib import Path
 
 from bloomery.errors import WorkerError
 from bloomery.processes.child import Child
+from bloomery.processes.lock import POLL_SECONDS, FileLock
 from bloomery.processes.state import exit_in_words
 from bloomery.settings.model import ModelSettings
 from bloomery.settings.secret import redact
@@ -40,8 +40,6 @@ OFFLINE_VARIABLES = ("DJL_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 # What bloomery's engines and handlers are tested with; another version is the user's choice, and worth a word.
 ENGINE_PACKAGES = ("torch", "transformers", "deepspeed", "accelerate", "safetensors", "tokenizers", "numpy")
 
-_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-_LOCK_POLL = 0.1
 _SHOWN = 12  # lines of pip's own words in an error
 _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)[\s=]*(\S.*)")
 # Variables and configuration that would send packages elsewhere.
@@ -186,22 +184,17 @@ def _stamps(path: Path) -> list[object]:
 
 @contextlib.asynccontextmanager
 async def _locked(path: Path, label: str) -> AsyncIterator[None]:
-    """Hold the lock. The kernel frees it when its holder dies, so a killed installation blocks nobody."""
-    lock = os.open(path, _LOCK_FLAGS, 0o600)
+    lock = FileLock(path)
     try:
         told = False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    logger.info("%s waiting for another group or server that is installing the same", label)
-                told = True
-                await asyncio.sleep(_LOCK_POLL)
+        while not lock.acquired():
+            if not told:
+                logger.info("%s waiting for another group or server that is installing the same", label)
+            told = True
+            await asyncio.sleep(POLL_SECONDS)
         yield
     finally:
-        os.close(lock)
+        lock.release()
 
 
 async def _run_pip(scratch: Path, file: Path, interpreter: _Interpreter, label: str) -> Path:

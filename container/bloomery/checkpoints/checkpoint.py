@@ -1,0 +1,129 @@
+"""Where a model's files are when it is loaded: all of them in a directory, or the weights still at their source."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bloomery.checkpoints.choice import wanted_files
+from bloomery.checkpoints.fetch import fetch
+from bloomery.checkpoints.reading import read_bytes
+from bloomery.checkpoints.source import Entry, Source
+from bloomery.checkpoints.sources import local_path, open_source
+from bloomery.errors import CheckpointError, ConfigurationError
+from bloomery.settings.table import STREAMED
+
+log = logging.getLogger(__name__)
+
+# What other systems' option.load_format may be: formats of files, which are recognised by themselves here.
+_NAMED_ELSEWHERE = ("safetensors", "pt", "npcache", "mistral", "bitsandbytes", "fastsafetensors")
+_INDEX, _SINGLE, _SPLIT = "model.safetensors.index.json", "model.safetensors", "ds_inference_config.json"
+_PICKLE = re.compile(r".*\.(bin|pt|pth|ckpt)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """``path``: the directory with config.json and the tokenizer, and with the weights when ``source`` is None; else
+    these are the safetensors ``files`` of ``source`` at ``revision``. ``allow_pickle``: whether torch's own files may
+    be loaded."""
+
+    path: Path
+    source: Source | None = None
+    files: tuple[Entry, ...] = ()
+    revision: str | None = None
+    allow_pickle: bool = True
+
+    @classmethod
+    def of(cls, place: Checkpoint | str | Path) -> Checkpoint:
+        """What a handler gives: a checkpoint that was located, or the directory of one."""
+        return place if isinstance(place, Checkpoint) else cls(Path(place))
+
+    def on_disk(self) -> Path:
+        """The directory with everything, fetched now where it is not there yet. Raises CheckpointError."""
+        return self.path if self.source is None else fetch(self.source.uri, revision=self.revision)
+
+
+def locate(
+    uri: str | Path, *, revision: str | None = None, load_format: str = "auto", allow_pickle: bool = True
+) -> Checkpoint:
+    """The checkpoint of ``uri``, ready for an engine to load.
+
+    ``auto``: fetched to disk first, unless it is there; a restart then finds it. ``stream`` (or ``runai_streamer``):
+    only the small files are fetched, and each rank reads its share of the weights from the source into its memory.
+    Raises CheckpointError, and ConfigurationError where there are only pickles and ``allow_pickle`` is false.
+    """
+    if load_format in _NAMED_ELSEWHERE:
+        log.warning("option.load_format=%s has no effect: which files hold the weights is seen by itself", load_format)
+    elif load_format not in ("auto", *STREAMED):
+        raise ConfigurationError(f"option.load_format={load_format}: it must be auto or stream")
+    if load_format in STREAMED and local_path(str(uri)) is None:
+        checkpoint = _streamed(open_source(uri, revision=revision), uri, revision, allow_pickle)
+        if checkpoint is not None:
+            return checkpoint
+    path = fetch(uri, revision=revision)
+    if not allow_pickle:
+        _refuse_pickles([file.name for file in path.iterdir()], str(uri))
+    return Checkpoint(path, allow_pickle=allow_pickle)
+
+
+def _streamed(source: Source, uri: str | Path, revision: str | None, allow_pickle: bool) -> Checkpoint | None:
+    """The checkpoint with its small files fetched; None when its weights cannot be streamed."""
+    entries = source.entries()
+    files = _safetensors(source, entries)
+    if not files:
+        names = [entry.name for entry in entries]
+        if not allow_pickle:
+            _refuse_pickles(names, source.uri)
+        log.warning(
+            "option.load_format=stream: %s is fetched to disk, because only safetensors can be streamed; convert it "
+            "with `bloomery shard SRC DST`", source.uri,
+        )  # fmt: skip
+        return None
+    small = [name for name in wanted_files(entry.name for entry in entries) if not name.endswith(".safetensors")]
+    path = fetch(uri, revision=revision, allow_patterns=[glob.escape(name) for name in small])
+    if not (path / "config.json").is_file():
+        found = ", ".join(small[:8]) or "weights alone"
+        raise CheckpointError(f"{source.uri} is not a model directory: there is no config.json, but {found}.")
+    return Checkpoint(path, source, tuple(source.checksummed(files)), revision, allow_pickle)
+
+
+def _safetensors(source: Source, entries: Sequence[Entry]) -> list[Entry]:
+    """The files that hold the weights, by the same preference as for a directory; none when they are no safetensors."""
+    found = {entry.name: entry for entry in entries}
+    if _INDEX in found:
+        where = f"{source.uri.rstrip('/')}/{_INDEX}"
+        with contextlib.closing(source.connect()) as connection:
+            text = read_bytes(connection, found[_INDEX])
+        try:
+            names = sorted(set(json.loads(text)["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{where} is not a checkpoint index with a weight_map: {error!r}") from error
+        if missing := [name for name in names if name not in found]:
+            raise CheckpointError(f"{where} names {missing[0]}, which is not there: upload it again")
+    elif _SINGLE in found:
+        names = [_SINGLE]
+    else:
+        loose = (name for name in found if name.endswith(".safetensors") and "/" not in name)
+        names = [] if _SPLIT in found else sorted(loose)
+    return [found[name] for name in names] if all(name.endswith(".safetensors") for name in names) else []
+
+
+def _refuse_pickles(names: Sequence[str], where: str) -> None:
+    if not any(name.endswith(".safetensors") for name in names):
+        for name in names:
+            if _PICKLE.fullmatch(name):
+                raise ConfigurationError(refusal(f"{where.rstrip('/')}/{name}"))
+
+
+def refusal(file: str) -> str:
+    """Why a pickle is not loaded."""
+    return (
+        f"option.allow_pickle=false: {file} is a pickle, and there are no safetensors; convert the checkpoint with "
+        "`bloomery shard SRC DST`, or allow it (only tensors are unpickled)"
+    )

@@ -1,0 +1,229 @@
+"""The engine that moves bytes: parts of files, over several connections at once, into sinks.
+
+Who reads to disk (``fetch``) and who reads into memory (``stream``) puts parts and says where their bytes go; retries,
+the brake, cancelling and counting are here, once. Threads are enough: reading, checksums and writing leave the
+interpreter's lock, and a chunk costs a few calls per MiB.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from bloomery.checkpoints.retry import Attempts, Brake, RetryPolicy
+from bloomery.checkpoints.source import Body, Connection, Entry, Source, TransientError
+
+CONNECTIONS = 16
+PART_BYTES = 16 << 20
+# A chunk is checked and written while it is still in the processor's cache.
+CHUNK_BYTES = 512 << 10
+# A chunk that takes longer is worth a new connection: a broken path can trickle for hours without ever stalling.
+_SLOWEST_CHUNK_SECONDS = 30.0
+_TICK_SECONDS = 0.2
+# The last attempt may begin just before the patience ends and stall for 15 s: nobody waits 60 s without a byte.
+POLICY = RetryPolicy(patience=42.0)
+
+
+class Sink(Protocol):
+    """Where the bytes of one part go, in order. Called by one thread at a time."""
+
+    def space(self, offset: int, scratch: memoryview) -> memoryview:
+        """Where the bytes from ``offset`` (within the part) go: memory of the sink's own, or ``scratch`` or less."""
+        ...
+
+    def take(self, offset: int, data: memoryview) -> None:
+        """``data``, which lies in the space that was given, has come."""
+        ...
+
+    def complete(self) -> None:
+        """The whole part has come. May put more parts; what it raises ends the transfer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """``length`` bytes, at least one, of ``entry`` from ``start``."""
+
+    entry: Entry
+    start: int
+    length: int
+    sink: Sink
+
+
+class Transfer:
+    """Carries parts in the order in which they were put, several at once. A context manager: leaving it ends all."""
+
+    def __init__(
+        self,
+        source: Source,
+        connections: int = CONNECTIONS,
+        came: Callable[[int], object] | None = None,
+        policy: RetryPolicy = POLICY,
+    ) -> None:
+        """``came`` is told how many bytes have come, from several threads, each byte once."""
+        self._source, self._connections, self._came, self._policy = source, connections, came, policy
+        self._lock = threading.Condition()
+        self._queue: deque[Part] = deque()
+        self._unfinished = self._idle = 0
+        self._threads: list[threading.Thread] = []
+        self._open: list[Connection] = []
+        self._error: BaseException | None = None
+        self._stopped = threading.Event()
+        self._brake = Brake()
+
+    def put(self, parts: Iterable[Part], *, first: bool = False) -> None:
+        """Carry these too; ``first``: before all that wait."""
+        parts = list(parts)
+        with self._lock:
+            self._unfinished += len(parts)
+            if first:
+                self._queue.extendleft(reversed(parts))
+            else:
+                self._queue.extend(parts)
+            for _ in range(min(len(parts) - self._idle, self._connections - len(self._threads))):
+                thread = threading.Thread(target=self._work, name=f"transfer-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._lock.notify_all()
+
+    def wait(self, tick: Callable[[], object] = lambda: None) -> None:
+        """Return when all parts are complete; ``tick`` is called a few times a second meanwhile.
+
+        Raises what went wrong first: a CheckpointError that names file, range and cause, or what a sink raised.
+        """
+        while True:
+            with self._lock:
+                if self._error is not None:
+                    raise self._error
+                if not self._unfinished:
+                    return
+                self._lock.wait(_TICK_SECONDS)
+            tick()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What went wrong first: for who waits for some of the parts only."""
+        return self._error
+
+    def close(self) -> None:
+        """End all reads at once and wait for the threads, so that no byte reaches a sink afterwards."""
+        with self._lock:
+            self._stopped.set()
+            self._queue.clear()
+            connections, threads = list(self._open), list(self._threads)
+            self._lock.notify_all()
+        for connection in connections:
+            connection.close()
+        for thread in threads:
+            thread.join()
+
+    def __enter__(self) -> Transfer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        connection: Connection | None = None
+        try:
+            connection = self._source.connect()
+            with self._lock:
+                self._open.append(connection)
+            scratch = memoryview(bytearray(CHUNK_BYTES))
+            while (part := self._next()) is not None:
+                self._carry(connection, part, scratch)
+                if self._stopped.is_set():
+                    break
+                part.sink.complete()
+                self._count_finished()
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _next(self) -> Part | None:
+        with self._lock:
+            self._idle += 1
+            while not self._queue and not self._stopped.is_set():
+                self._lock.wait()
+            self._idle -= 1
+            return None if self._stopped.is_set() else self._queue.popleft()
+
+    def _count_finished(self) -> None:
+        with self._lock:
+            self._unfinished -= 1
+            if not self._unfinished:
+                self._lock.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if not self._stopped.is_set() and self._error is None:
+                self._error = error
+            self._stopped.set()
+            self._queue.clear()
+            self._lock.notify_all()
+
+    def _carry(self, connection: Connection, part: Part, scratch: memoryview) -> None:
+        """Bring all bytes of a part, by as many attempts as it takes; each goes on where the last one ended."""
+        reading = _Reading(part, scratch, self._came)
+        attempts = Attempts(self._policy, time.monotonic())
+        while reading.left and not self._stopped.is_set():
+            self._brake.wait(self._stopped)
+            before = reading.position
+            try:
+                with connection.read(part.entry, part.start + reading.position, reading.left) as body:
+                    self._brake.succeeded()
+                    while reading.left and not self._stopped.is_set():
+                        reading.chunk(body)
+            except TransientError as error:
+                if self._stopped.is_set():  # the connection was closed for that
+                    return
+                now = time.monotonic()
+                if reading.position > before:
+                    attempts.came(now)
+                if error.slow_down:
+                    self._brake.slow_down(error, now)
+                self._stopped.wait(attempts.failed(error, now))
+
+
+class _Reading:
+    """How far one part has come."""
+
+    def __init__(self, part: Part, scratch: memoryview, came: Callable[[int], object] | None) -> None:
+        self._part, self._scratch, self._came = part, scratch, came
+        self.position = 0
+
+    @property
+    def left(self) -> int:
+        return self._part.length - self.position
+
+    def chunk(self, body: Body) -> None:
+        """Read until the space is full, and hand over what has come even when the connection breaks meanwhile."""
+        space = self._part.sink.space(self.position, self._scratch)[: self.left]
+        filled, late = 0, time.monotonic() + _SLOWEST_CHUNK_SECONDS
+        try:
+            while filled < len(space):
+                count = body.readinto(space[filled:])
+                filled += count
+                if not count:
+                    raise TransientError(self._told("the answer ended early"))
+                if filled < len(space) and time.monotonic() > late:
+                    raise TransientError(self._told(f"only {filled} bytes came in {_SLOWEST_CHUNK_SECONDS:g} s"))
+        finally:
+            if filled:
+                self._part.sink.take(self.position, space[:filled])
+                self.position += filled
+                if self._came is not None:
+                    self._came(filled)
+
+    def _told(self, what: str) -> str:
+        first = self._part.start + self.position
+        return f"{self._part.entry.name}, bytes {first}-{self._part.start + self._part.length - 1}: {what}"

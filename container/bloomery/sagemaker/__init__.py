@@ -1,0 +1,1 @@
+"""SageMaker: what deploys to it, and what stands in for it on this machine."""

@@ -1,0 +1,126 @@
+"""What the control plane asks for, and who makes it run: the seam between the API's records and real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+@dataclass(frozen=True)
+class ModelData:
+    """What lies at /opt/ml/model: an archive, a prefix, or nothing; never both."""
+
+    archive: str | None = None  # s3://bucket/key, one gzip tar
+    prefix: str | None = None  # s3://bucket/prefix/, copied file by file
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """One container, as CreateModel describes it."""
+
+    image: str
+    environment: Mapping[str, str]
+    data: ModelData
+    model_name: str
+
+
+@dataclass(frozen=True)
+class VariantSpec:
+    """One production variant: ``instance_count`` copies of a container, which get requests by ``weight``."""
+
+    name: str
+    container: ContainerSpec
+    instance_type: str
+    instance_count: int
+    weight: float
+    download_timeout: float  # seconds for the model's data: its download and its extraction
+    startup_timeout: float  # seconds from the container's start to its first 200 from /ping
+
+
+@dataclass(frozen=True)
+class AsyncOutput:
+    """Where the answers of asynchronous invocations go."""
+
+    output: str | None = None  # s3://bucket/prefix; None: each request names its own place
+    failure: str | None = None  # s3://bucket/prefix; None: below ``output``
+    max_concurrent: int | None = None  # invocations that one instance has at a time; None: SageMaker chooses
+
+
+@dataclass(frozen=True)
+class EndpointSpec:
+    """Everything needed to run an endpoint. It outlives the model and the configuration that it was made from."""
+
+    name: str
+    arn: str  # of the region that the endpoint was created in
+    config_name: str
+    variants: tuple[VariantSpec, ...]
+    async_output: AsyncOutput | None = None
+
+    @property
+    def region(self) -> str:
+        """Logs and metrics of the endpoint are in this region."""
+        return self.arn.split(":")[3]
+
+    @property
+    def account(self) -> str:
+        """Twelve digits."""
+        return self.arn.split(":")[4]
+
+
+class Fleet(Protocol):
+    """Runs endpoints. Their names are unique; for each there is one ``start``, then one ``stop``."""
+
+    async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
+        """Return when every instance is healthy. ``phase`` is told what is going on ("downloading the model").
+
+        Raises ``bloomery.errors.DeploymentFailure``, whose text is the FailureReason; nothing of it is running then.
+        When cancelled, it may leave instances behind: ``stop`` follows.
+        """
+
+    async def stop(self, endpoint: str) -> None:
+        """End whatever runs for the endpoint: SIGTERM, 30 s, SIGKILL. An unknown name is none of its business."""
+
+    async def scale(self, endpoint: str, variant: str, count: int) -> None:
+        """Have ``count`` instances of the variant; return when they are healthy. Raises like ``start``."""
+
+    def last_lines(self, endpoint: str, count: int) -> list[str]:
+        """The last lines that its containers wrote, also of one that has failed; [] for an unknown endpoint."""
+
+    async def close(self, grace: float) -> None:
+        """The emulator ends: end every container, with ``grace`` seconds for those that drain."""
+
+
+@dataclass(frozen=True)
+class ImageRule:
+    """``--image REGEX=COMMAND``: how a container of a matching image is started here."""
+
+    pattern: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a fleet finds itself."""
+
+    url: str  # of the emulator: what containers get as AWS_ENDPOINT_URL, and where S3, Logs and CloudWatch answer
+    region: str  # of whoever does not name one
+    account: str  # twelve digits
+    state: Path  # a directory of this emulator's alone; it survives restarts
+    s3_url: str  # of S3, if that is elsewhere; else ``url``. Writes through ``url`` survive a restart
+    access_key: str = field(repr=False)  # for ``url``, and for containers
+    secret_key: str = field(repr=False)
+    images: tuple[ImageRule, ...] = ()
+    log_bodies: Path | None = None  # None: no request's body is kept anywhere
+
+
+@dataclass(frozen=True)
+class Hosting:
+    """A fleet and the routes by which its endpoints are invoked (``/endpoints/{name}/…``)."""
+
+    fleet: Fleet
+    add_routes: Callable[[web.Application], None]

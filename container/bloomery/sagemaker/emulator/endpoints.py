@@ -1,0 +1,198 @@
+"""Endpoints: from Creating to InService or Failed, and back to nothing.
+
+What an endpoint is made of is fixed when it is created: its model and its configuration may be deleted meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from bloomery.errors import DeploymentFailure
+from bloomery.sagemaker.emulator import listing, specs, words
+from bloomery.sagemaker.emulator.call import Call, create, find
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, VariantSpec
+from bloomery.sagemaker.emulator.store import Kind, Record, Store
+
+logger = logging.getLogger(__name__)
+LINES = 40  # of its containers' output that a failed endpoint keeps
+
+
+class Endpoints:
+    """The operations on endpoints, and the one owner of their life."""
+
+    def __init__(self, store: Store, fleet: Fleet) -> None:
+        self._store, self._fleet = store, fleet
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._phases: dict[str, str] = {}
+
+    def resume(self) -> None:
+        """After a restart: what served or was about to is started anew, what was being deleted is gone."""
+        for record in self._store.all(Kind.ENDPOINT):
+            if record.status == "Deleting":
+                self._store.remove(record)
+            elif record.status != "Failed":
+                self._launch(self._store.change(record, "Creating"))
+
+    async def close(self) -> None:
+        """Stop deploying. What the store says stays as it is, so that ``resume`` finds it."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def all(self) -> list[tuple[Record, str]]:
+        """Every endpoint with what it is at now ("downloading the model data"), the newest first."""
+        records = sorted(self._store.all(Kind.ENDPOINT), key=lambda record: record.created, reverse=True)
+        return [(record, self._phases.get(record.arn, "")) for record in records]
+
+    async def create(self, call: Call) -> dict[str, Any]:
+        """CreateEndpoint: answers at once, and deploys."""
+        given = call.parameters
+        config = find(self._store, call, Kind.ENDPOINT_CONFIG, given["EndpointConfigName"])
+        spec = self._spec(call, config)
+        document = {"EndpointConfigName": config.name, "Spec": asdict(spec), "Config": dict(config.document)}
+        record = create(self._store, call, Kind.ENDPOINT, spec.name, document, "Creating")
+        self._launch(record)
+        return {"EndpointArn": record.arn}
+
+    async def describe(self, call: Call) -> dict[str, Any]:
+        """DescribeEndpoint."""
+        return describe(find(self._store, call, Kind.ENDPOINT, call.parameters["EndpointName"]))
+
+    async def list(self, call: Call) -> dict[str, Any]:
+        """ListEndpoints."""
+        shown, more = listing.page(self._store.all(Kind.ENDPOINT), call.parameters)
+        endpoints = [
+            {
+                "EndpointName": each.name,
+                "EndpointArn": each.arn,
+                "CreationTime": each.created,
+                "LastModifiedTime": each.modified,
+                "EndpointStatus": each.status,
+            }
+            for each in shown
+        ]
+        return {"Endpoints": endpoints, **more}
+
+    async def delete(self, call: Call) -> None:
+        """DeleteEndpoint: answers at once, and ends its containers; until they are gone it is Deleting."""
+        record = find(self._store, call, Kind.ENDPOINT, call.parameters["EndpointName"])
+        if record.status == "Deleting":
+            return
+        record = self._store.change(record, "Deleting")
+        deploying = self._tasks.get(record.arn)
+        if deploying is not None:
+            deploying.cancel()
+        self._run(record, self._delete(record, deploying))
+
+    def _spec(self, call: Call, config: Record) -> EndpointSpec:
+        name = call.parameters["EndpointName"]
+        variants = config.document["ProductionVariants"]
+        models = [find(self._store, call, Kind.MODEL, variant["ModelName"]) for variant in variants]
+        return specs.endpoint(name, call.arn(Kind.ENDPOINT, name), config, models)
+
+    def _launch(self, record: Record) -> None:
+        self._run(record, self._deploy(record))
+
+    def _run(self, record: Record, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[record.arn] = task
+
+        def done(_: asyncio.Task[None]) -> None:
+            if self._tasks.get(record.arn) is task:
+                del self._tasks[record.arn]
+
+        task.add_done_callback(done)
+
+    async def _deploy(self, record: Record) -> None:
+        started = time.monotonic()
+
+        def phase(text: str) -> None:
+            self._phases[record.arn] = text
+            logger.info("endpoint %s: %s (%.1f s)", record.name, text, time.monotonic() - started)
+
+        try:
+            await self._fleet.start(specs.from_document(record.document["Spec"]), phase)
+        except DeploymentFailure as failure:
+            self._settle(record, "Failed", str(failure))
+        except Exception:
+            logger.exception("endpoint %s could not be deployed: a fault of the emulator", record.name)
+            try:
+                await self._fleet.stop(record.name)
+            finally:
+                self._settle(record, "Failed", words.INTERNAL.format())
+        else:
+            self._settle(record, "InService", None)
+            logger.info("endpoint %s: InService (%.1f s)", record.name, time.monotonic() - started)
+
+    async def _delete(self, record: Record, deploying: asyncio.Task[None] | None) -> None:
+        if deploying is not None:
+            await asyncio.wait({deploying})
+        self._phases[record.arn] = "stopping"
+        try:
+            await self._fleet.stop(record.name)
+        except Exception:
+            logger.exception("endpoint %s could not be stopped: a fault of the emulator", record.name)
+            self._settle(record, "Failed", words.INTERNAL.format())
+            return
+        self._phases.pop(record.arn, None)
+        self._store.remove(record)
+        logger.info("endpoint %s: deleted", record.name)
+
+    def _settle(self, record: Record, status: str, reason: str | None) -> None:
+        """The end of a phase of its life, unless another has begun meanwhile: a deletion is stronger than all."""
+        current = self._store.by_arn(record.arn)
+        if current is None or current.status != record.status:
+            return
+        self._phases.pop(record.arn, None)
+        lines = None if reason is None else self._fleet.last_lines(record.name, LINES)
+        self._store.change(current, status, FailureReason=reason, LastLines=lines)
+        if reason is not None:
+            logger.warning("endpoint %s: %s: %s", record.name, status, reason)
+
+
+def describe(record: Record) -> dict[str, Any]:
+    """The answer of DescribeEndpoint."""
+    config = record.document["Config"]
+    answer: dict[str, Any] = {
+        "EndpointName": record.name,
+        "EndpointArn": record.arn,
+        "EndpointConfigName": record.document["EndpointConfigName"],
+        "EndpointStatus": record.status,
+        "CreationTime": record.created,
+        "LastModifiedTime": record.modified,
+    }
+    if "FailureReason" in record.document:
+        answer["FailureReason"] = record.document["FailureReason"]
+    if record.status == "InService":
+        spec = specs.from_document(record.document["Spec"])
+        answer["ProductionVariants"] = [
+            _describe_variant(each, given, record.modified)
+            for each, given in zip(spec.variants, config["ProductionVariants"], strict=True)
+        ]
+    for name in ("DataCaptureConfig", "AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig"):
+        if name in config:
+            answer[name] = config[name]
+    return answer
+
+
+def _describe_variant(spec: VariantSpec, given: Mapping[str, Any], resolved: float) -> dict[str, Any]:
+    image = spec.container.image
+    answer: dict[str, Any] = {
+        "VariantName": spec.name,
+        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": resolved}],
+        "CurrentWeight": spec.weight,
+        "DesiredWeight": spec.weight,
+    }
+    if "ServerlessConfig" in given:
+        answer["CurrentServerlessConfig"] = answer["DesiredServerlessConfig"] = given["ServerlessConfig"]
+    else:
+        answer["CurrentInstanceCount"] = answer["DesiredInstanceCount"] = spec.instance_count
+    if "RoutingConfig" in given:
+        answer["RoutingConfig"] = given["RoutingConfig"]
+    return answer

@@ -1,0 +1,55 @@
+"""What every invocation of an instance has in common: it counts as outstanding while it lasts, it is measured, and
+kept for replay when that is wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from bloomery.sagemaker.emulator.fleet import Endpoint, Variant
+from bloomery.sagemaker.emulator.hop import Exchange
+from bloomery.sagemaker.emulator.instance import Instance
+from bloomery.sagemaker.emulator.metrics import Invocation, Metrics
+from bloomery.sagemaker.emulator.replay import Bodies
+
+
+class Invocations:
+    """Hands out one ``Exchange`` per invocation, and looks at it in the end."""
+
+    def __init__(self, metrics: Metrics, bodies: Bodies) -> None:
+        self._metrics, self.bodies = metrics, bodies
+
+    @contextmanager
+    def on(
+        self,
+        operation: str,
+        endpoint: Endpoint,
+        variant: Variant,
+        instance: Instance,
+        headers: Mapping[str, str],
+        body: bytes,
+        arrived: float,
+    ) -> Iterator[Exchange]:
+        """One invocation of ``instance``; ``arrived`` on the clock of time.perf_counter."""
+        exchange, spec = Exchange(), endpoint.spec
+        instance.outstanding += 1
+        concurrent = instance.outstanding
+        try:
+            yield exchange
+        finally:
+            instance.outstanding -= 1
+            self._metrics.count(
+                Invocation(
+                    region=spec.region,
+                    endpoint=spec.name,
+                    variant=variant.spec.name,
+                    instances=len(variant.instances),
+                    status=exchange.status,
+                    model=exchange.model,
+                    overhead=time.perf_counter() - arrived - exchange.model,
+                    concurrent=concurrent,
+                    first_byte=exchange.first_byte,
+                )
+            )
+            self.bodies.write(operation, spec.name, headers, body, exchange.status, exchange.content)

@@ -1,0 +1,69 @@
+"""The page at ``/_bloomery/``: what runs, what it is at, what it printed last, and a box for a prompt."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from bloomery.sagemaker.emulator.deployment import Fleet
+from bloomery.sagemaker.emulator.endpoints import LINES, Endpoints
+
+PATH = "/_bloomery/"
+_HTML = Path(__file__).with_name("page.html")
+# The page is one file and talks to this emulator alone.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+
+
+class Page:
+    """The page, and the JSON that it asks for every second."""
+
+    def __init__(self, endpoints: Endpoints, fleet: Fleet) -> None:
+        self._endpoints, self._fleet = endpoints, fleet
+
+    def add_routes(self, app: web.Application) -> None:
+        """Below ``PATH``, which is no possible name of a bucket."""
+        app.router.add_get(PATH.rstrip("/"), self._redirect)
+        app.router.add_get(PATH, self._page)
+        app.router.add_get(PATH + "endpoints", self._list)
+
+    async def _redirect(self, http: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound(PATH)
+
+    async def _page(self, http: web.Request) -> web.Response:
+        return web.Response(
+            body=_HTML.read_bytes(),
+            content_type="text/html",
+            charset="utf-8",
+            headers={"Content-Security-Policy": _POLICY, "X-Frame-Options": "DENY", "Cache-Control": "no-store"},
+        )
+
+    async def _list(self, http: web.Request) -> web.Response:
+        now = time.time()
+        shown: list[dict[str, Any]] = []
+        for record, phase in self._endpoints.all():
+            variants = record.document["Spec"]["variants"]
+            shown.append(
+                {
+                    "name": record.name,
+                    "status": record.status,
+                    "phase": phase,
+                    "elapsed": round(now - record.modified, 1),
+                    "reason": record.document.get("FailureReason"),
+                    "config": record.document["EndpointConfigName"],
+                    "variants": [
+                        {
+                            "name": variant["name"],
+                            "model": variant["container"]["model_name"],
+                            "image": variant["container"]["image"],
+                            "instances": variant["instance_count"],
+                            "type": variant["instance_type"],
+                        }
+                        for variant in variants
+                    ],
+                    "log": self._fleet.last_lines(record.name, LINES) or record.document.get("LastLines", []),
+                }
+            )
+        return web.json_response({"endpoints": shown}, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,276 @@
+"""What SageMaker asks of a request beyond its fields' types, and what this emulator does otherwise than SageMaker.
+
+One table: each row says which calls it concerns, what it says, and how we know (``words.Origin``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bloomery.sagemaker.emulator.aws_error import AwsError
+from bloomery.sagemaker.emulator.words import Origin, Words
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``broken`` yields the values to fill into ``words``, once for each breach."""
+
+    words: Words
+    broken: Callable[[Parameters], Iterator[dict[str, object]]]
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """Behaviour that no single request shows; told here so that it can be corrected in one place."""
+
+    what: str
+    origin: Origin
+
+
+def check(operation: str, parameters: Parameters) -> None:
+    """Raise AwsError for the first rule that ``parameters`` break."""
+    for rule in RULES.get(operation, ()):
+        for values in rule.broken(parameters):
+            raise AwsError(rule.words.format(**values))
+
+
+# --- what the rows look at
+def containers(parameters: Parameters) -> list[Mapping[str, Any]]:
+    """The containers of a CreateModel request."""
+    primary = parameters.get("PrimaryContainer")
+    return [primary] if primary else list(parameters.get("Containers") or ())
+
+
+def _variants(parameters: Parameters) -> list[Mapping[str, Any]]:
+    return list(parameters.get("ProductionVariants") or ())
+
+
+def _data_source(container: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    source: Mapping[str, Any] | None = (container.get("ModelDataSource") or {}).get("S3DataSource")
+    return source
+
+
+def _each_container(wrong: Callable[[Mapping[str, Any]], bool]) -> Callable[[Parameters], Iterator[dict[str, object]]]:
+    def broken(parameters: Parameters) -> Iterator[dict[str, object]]:
+        for container in containers(parameters):
+            if wrong(container):
+                source = _data_source(container) or {}
+                yield {
+                    "uri": source.get("S3Uri", container.get("ModelDataUrl")),
+                    "type": source.get("S3DataType"),
+                    "compression": source.get("CompressionType"),
+                }
+
+    return broken
+
+
+def _each_variant(wrong: Callable[[Mapping[str, Any]], bool]) -> Callable[[Parameters], Iterator[dict[str, object]]]:
+    def broken(parameters: Parameters) -> Iterator[dict[str, object]]:
+        for variant in _variants(parameters):
+            if wrong(variant):
+                yield {"variant": variant["VariantName"], "type": variant.get("InstanceType")}
+
+    return broken
+
+
+def _repeated_variant(parameters: Parameters) -> Iterator[dict[str, object]]:
+    seen = set()
+    for variant in _variants(parameters) + list(parameters.get("ShadowProductionVariants") or ()):
+        name = variant["VariantName"]
+        if name in seen:
+            yield {"variant": name}
+        seen.add(name)
+
+
+def _when(wrong: Callable[[Parameters], bool]) -> Callable[[Parameters], Iterator[dict[str, object]]]:
+    return lambda parameters: iter([{}] if wrong(parameters) else [])
+
+
+def _environment_bytes(parameters: Parameters) -> Iterator[dict[str, object]]:
+    total = sum(
+        len(name.encode()) + len(value.encode())
+        for container in containers(parameters)
+        for name, value in (container.get("Environment") or {}).items()
+    )
+    if total > _ENVIRONMENT:
+        yield {"bytes": total}
+
+
+def _is_archive(container: Mapping[str, Any]) -> bool:
+    return not container.get("ModelDataUrl") or str(container["ModelDataUrl"]).endswith(".tar.gz")
+
+
+def _is_combination(container: Mapping[str, Any]) -> bool:
+    source = _data_source(container)
+    return source is None or (source["S3DataType"], source["CompressionType"]) in {
+        ("S3Prefix", "None"),
+        ("S3Object", "None"),
+        ("S3Object", "Gzip"),
+    }
+
+
+def _is_plain_object(container: Mapping[str, Any]) -> bool:
+    source = _data_source(container) or {}
+    return (source.get("S3DataType"), source.get("CompressionType")) == ("S3Object", "None")
+
+
+def _prefix_open(container: Mapping[str, Any]) -> bool:
+    source = _data_source(container)
+    return source is not None and source["S3DataType"] == "S3Prefix" and not str(source["S3Uri"]).endswith("/")
+
+
+def _volume_unwanted(variant: Mapping[str, Any]) -> bool:
+    return "VolumeSizeInGB" in variant and bool(_LOCAL_STORAGE.match(str(variant.get("InstanceType", ""))))
+
+
+_ENVIRONMENT = 32 * 1024
+_LOCAL_STORAGE = re.compile(r"ml\.(g[56]|p5|p6|trn|[a-z]+\d+[a-z]*d)")  # g4dn, p4d, m5d, …: what is in the machine
+_NO_HOME = ("MultiModelConfig", "AdditionalModelDataSources", "ModelPackageName")
+
+CREATE_MODEL = (
+    Rule(
+        Words("Only one of PrimaryContainer and Containers can be specified.", "guessed"),
+        _when(lambda p: bool(p.get("PrimaryContainer")) and bool(p.get("Containers"))),
+    ),
+    Rule(
+        Words("Either PrimaryContainer or Containers must be specified.", "guessed"),
+        _when(lambda p: not containers(p)),
+    ),
+    Rule(
+        Words(
+            "This emulator runs one container per model: no inference pipelines, multi-model containers, "
+            "model packages or additional model data sources.",
+            "ours",
+        ),
+        _when(
+            lambda p: (
+                len(containers(p)) > 1
+                or any(c.get("Mode") == "MultiModel" or any(c.get(name) for name in _NO_HOME) for c in containers(p))
+            )
+        ),
+    ),
+    Rule(
+        Words("Image must be specified in the container definition.", "guessed"),
+        _each_container(lambda c: not c.get("Image")),
+    ),
+    Rule(
+        Words("You cannot specify both ModelDataUrl and ModelDataSource in a container.", "guessed"),
+        _each_container(lambda c: bool(c.get("ModelDataUrl")) and bool(c.get("ModelDataSource"))),
+    ),
+    Rule(
+        Words("ModelDataUrl {uri} must point to a single gzip compressed tar archive (.tar.gz suffix).", "documented"),
+        _each_container(lambda c: not _is_archive(c)),
+    ),
+    Rule(
+        Words("S3Uri {uri} of an S3Prefix must end with a forward slash (/).", "documented"),
+        _each_container(_prefix_open),
+    ),
+    Rule(
+        Words("CompressionType {compression} cannot be used with S3DataType {type}.", "documented"),
+        _each_container(lambda c: not _is_combination(c)),
+    ),
+    Rule(
+        Words(
+            "This emulator takes an uncompressed model as S3Prefix, not as the single object {uri}: name its prefix.",
+            "ours",
+        ),
+        _each_container(_is_plain_object),
+    ),
+    Rule(
+        Words("The keys and values of Environment have {bytes} bytes together; the limit is 32 KB.", "documented"),
+        _environment_bytes,
+    ),
+    Rule(
+        Words("ExecutionRoleArn is required to read model data from S3.", "guessed"),
+        _when(
+            lambda p: (
+                not p.get("ExecutionRoleArn")
+                and any(c.get("ModelDataUrl") or c.get("ModelDataSource") for c in containers(p))
+            )
+        ),
+    ),
+)
+
+CREATE_ENDPOINT_CONFIG = (
+    Rule(
+        Words("Variant names must be unique; {variant} is repeated.", "guessed"),
+        _repeated_variant,
+    ),
+    Rule(
+        Words("This emulator has no inference components yet: give production variant {variant} a ModelName.", "ours"),
+        _each_variant(lambda v: not v.get("ModelName")),
+    ),
+    Rule(
+        Words("ManagedInstanceScaling is only supported for inference component endpoints.", "reported"),
+        _each_variant(lambda v: bool(v.get("ManagedInstanceScaling")) and bool(v.get("ModelName"))),
+    ),
+    Rule(
+        Words(
+            "Production variant {variant}: either ServerlessConfig or InstanceType, not both.",
+            "documented",
+        ),
+        _each_variant(lambda v: bool(v.get("ServerlessConfig")) and bool(v.get("InstanceType"))),
+    ),
+    Rule(
+        Words("Production variant {variant}: one of InstanceType and ServerlessConfig is required.", "guessed"),
+        _each_variant(lambda v: not (v.get("InstanceType") or v.get("ServerlessConfig") or v.get("InstancePools"))),
+    ),
+    Rule(
+        Words("Production variant {variant}: either InstanceType or InstancePools, not both.", "guessed"),
+        _each_variant(lambda v: bool(v.get("InstanceType")) and bool(v.get("InstancePools"))),
+    ),
+    Rule(
+        Words("Production variant {variant}: InitialInstanceCount is required.", "guessed"),
+        _each_variant(lambda v: not v.get("ServerlessConfig") and not v.get("InitialInstanceCount")),
+    ),
+    Rule(
+        Words("VolumeSize parameter is not allowed for the selected Instance type {type}.", "reported"),
+        _each_variant(_volume_unwanted),
+    ),
+    Rule(
+        Words("The sum of the variants' initial weights must be greater than 0.", "guessed"),
+        _when(lambda p: sum(v.get("InitialVariantWeight", 1.0) for v in _variants(p)) <= 0),
+    ),
+    Rule(
+        Words("This emulator runs no shadow variants: leave ShadowProductionVariants out.", "ours"),
+        _when(lambda p: bool(p.get("ShadowProductionVariants"))),
+    ),
+    Rule(
+        Words("AsyncInferenceConfig is not supported for serverless endpoints.", "documented"),
+        _when(lambda p: bool(p.get("AsyncInferenceConfig")) and any(v.get("ServerlessConfig") for v in _variants(p))),
+    ),
+)
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "CreateModel": CREATE_MODEL,
+    "CreateEndpointConfig": CREATE_ENDPOINT_CONFIG,
+}
+
+QUIRKS = (
+    Quirk(
+        "Names of endpoints are unique without regard to case, are kept as given and must match in InvokeEndpoint.",
+        "documented",
+    ),
+    Quirk("ARNs hold names in lower case.", "reported"),
+    Quirk("Names of models and configurations are looked up without regard to case, too.", "guessed"),
+    Quirk("CreateModel looks for the model data; CreateEndpoint does not look again before it deploys.", "reported"),
+    Quirk("DescribeEndpoint lists ProductionVariants from InService on.", "guessed"),
+    Quirk("Lists hold 10 entries unless MaxResults says otherwise, newest first.", "documented"),
+    Quirk("The role must have the form of a role's ARN; it need not exist, and may be of any account.", "ours"),
+    Quirk("An image need not be in ECR: --image decides what runs.", "ours"),
+    Quirk("An endpoint can be deleted while it is Creating; SageMaker refuses that.", "ours"),
+    Quirk(
+        "After a restart, endpoints that were InService are Creating until they serve again.",
+        "ours",
+    ),
+    Quirk("Regions only name ARNs, logs and metrics: a model made in one is found from another.", "ours"),
+    Quirk("A variant that names no ContainerStartupHealthCheckTimeoutInSeconds has 8 minutes.", "documented"),
+    Quirk("A variant that names no ModelDataDownloadTimeoutInSeconds has an hour.", "guessed"),
+    Quirk("A serverless variant is one container that never sleeps.", "ours"),
+    Quirk("DeploymentConfig, DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
+)

@@ -1,0 +1,137 @@
+"""What SageMaker says, word for word where we know it. Every text tells where it is from.
+
+``documented``: in AWS's documentation or service model. ``reported``: quoted in public reports of users. ``guessed``:
+SageMaker says something here, and we do not know what; these are the first to correct with an account at hand.
+``ours``: this emulator refuses what SageMaker would do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Origin = Literal["documented", "reported", "guessed", "ours"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text with {places} to fill."""
+
+    text: str
+    origin: Origin
+
+    def format(self, **values: object) -> str:
+        return self.text.format(**values)
+
+
+# Models, configurations, endpoints.
+EXISTS = Words('Cannot create already existing {kind} "{arn}".', "reported")
+NO_RESOURCE = Words('Could not find {kind} "{arn}".', "reported")
+NO_SUCH_ARN = Words("The resource {arn} does not exist.", "guessed")
+NO_MODEL_DATA = Words("Could not find model data at {uri}.", "reported")
+BAD_TOKEN = Words("Invalid NextToken.", "guessed")
+TOO_MANY_TAGS = Words("The number of tags exceeds the limit of 50 for {arn}.", "guessed")
+
+# Validation of one field: the sentences that all of AWS's Java services share.
+DETECTED = Words("{count} validation error{s} detected: {details}", "reported")
+VIOLATION = Words("Value {value} at '{path}' failed to satisfy constraint: {constraint}", "reported")
+NOT_NULL = Words("Member must not be null", "documented")
+IN_ENUM = Words("Member must satisfy enum value set: [{values}]", "reported")
+MATCHES = Words("Member must satisfy regular expression pattern: {pattern}", "reported")
+LONG_ENOUGH = Words("Member must have length greater than or equal to {limit}", "reported")
+SHORT_ENOUGH = Words("Member must have length less than or equal to {limit}", "reported")
+LARGE_ENOUGH = Words("Member must have value greater than or equal to {limit}", "reported")
+SMALL_ENOUGH = Words("Member must have value less than or equal to {limit}", "reported")
+MAP_KEYS = Words("Map keys must satisfy constraint: [{constraints}]", "reported")
+MAP_VALUES = Words("Map value must satisfy constraint: [{constraints}]", "reported")
+WRONG_TYPE = Words("{found} at '{path}' can not be converted to {expected}", "guessed")
+NOT_JSON = Words("Could not parse the request body into JSON: {reason}", "guessed")
+UNKNOWN_MEMBER = Words(
+    "Unknown member '{name}' at '{path}'; SageMaker ignores it, and that is seldom meant. Known: {known}", "ours"
+)
+UNKNOWN_OPERATION = Words("{operation} is not part of this emulator, which does hosting: {known}.", "ours")
+
+# FailureReason of an endpoint.
+INTERNAL = Words("Request to service failed. If failure persists after retry, contact customer support.", "reported")
+NOT_HEALTHY = Words(
+    "The primary container for production variant {variant} did not pass the ping health check. Please check "
+    "CloudWatch logs for this endpoint.",
+    "reported",
+)
+CANNOT_START = Words(
+    "CannotStartContainerError. Please ensure the model container for variant {variant} starts correctly when invoked "
+    "with 'docker run <image> serve'.",
+    "reported",
+)
+NO_PROGRAM = Words(
+    "The image '{image}' cannot be run here: {reason}. Start the emulator with --image REGEX=COMMAND for a local "
+    "program in its place, or with a docker daemon at hand.",
+    "ours",
+)
+NO_DOWNLOAD = Words(
+    'Failed to download model data for container "container_1" from URL: "{uri}". Please ensure that there is an '
+    "object located at the URL and that the role passed to CreateModel has permissions to download the object.{detail}",
+    "reported",
+)
+NO_EXTRACTION = Words(
+    'Failed to extract model data archive for container "container_1" from URL "{uri}". Please ensure that the object '
+    "located at the URL is a valid tar.gz archive.{detail}",
+    "reported",
+)
+DOWNLOAD_TIME = Words(
+    'Model data for container "container_1" from URL "{uri}" was not downloaded and extracted within {seconds:g} '
+    "seconds (ModelDataDownloadTimeoutInSeconds).",
+    "guessed",
+)
+BAD_KEY = Words(
+    'Failed to download model data for container "container_1" from URL: "{uri}": the key "{key}" cannot become a '
+    "file below /opt/ml/model: {reason}.",
+    "guessed",
+)
+
+# Errors of the runtime.
+NOT_FOUND = Words("Endpoint {endpoint} of account {account} not found.", "reported")
+NO_VARIANT = Words("Variant {variant} of endpoint {endpoint} of account {account} not found.", "guessed")
+NO_INSTANCE = Words("Endpoint {endpoint} of account {account} has no instance that is in service now.", "guessed")
+MODEL_FAILED = Words(
+    'Received {side} error ({status}) from primary with message "{message}". See '
+    "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:group="
+    "/aws/sagemaker/Endpoints/{endpoint} in account {account} for more information.",
+    "reported",
+)
+BODY_BROKE = Words(
+    "Received server error ({status}) from primary and could not load the entire response body. See "
+    "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:group="
+    "/aws/sagemaker/Endpoints/{endpoint} in account {account} for more information.",
+    "reported",
+)
+TOO_SLOW = Words(
+    "Your invocation timed out while waiting for a response from container primary. Review the latency metrics for "
+    "each container in Amazon CloudWatch, resolve the issue, and try again.",
+    "reported",
+)
+CONNECTION_LOST = Words("The connection to container primary broke before it answered: {reason}", "guessed")
+STREAM_BROKEN = Words("The connection to container primary was reset or closed: {reason}", "guessed")
+STREAM_TIME = Words("The model did not finish its response within {seconds:g} seconds.", "guessed")
+STREAM_FAILED = Words(
+    "The stream processing failed because of an unknown error, exception or failure. Try your request again.",
+    "documented",
+)
+ONLY_ASYNCHRONOUS = Words(
+    "Endpoint {endpoint} of account {account} is asynchronous: use InvokeEndpointAsync.", "guessed"
+)
+NOT_ASYNCHRONOUS = Words(
+    "Endpoint {endpoint} of account {account} has no AsyncInferenceConfig: use InvokeEndpoint.", "guessed"
+)
+BODY_OR_LOCATION = Words("Body and InputLocation are mutually exclusive. Provide exactly one of them.", "documented")
+NO_OUTPUT = Words(
+    "Endpoint {endpoint} of account {account} has no S3OutputPath in its AsyncInferenceConfig, and this needs one.",
+    "ours",
+)
+EXPIRED = Words("The request waited longer than its RequestTTLSeconds ({seconds:g}).", "guessed")
+NO_INPUT = Words("Failed to read the input {uri}: {reason}", "guessed")
+BODY_TOO_LONG = Words(
+    "1 validation error detected: Value at 'body' failed to satisfy constraint: Member must have length less than or "
+    "equal to {limit}",
+    "reported",
+)

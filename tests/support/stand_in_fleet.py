@@ -1,0 +1,69 @@
+"""The emulator with a fleet that runs nothing, for tests of the control plane alone.
+
+A model's environment says what becomes of its endpoints: SECONDS to deploy, FAILURE (the FailureReason), FAULT (an
+error that no fleet should raise), STOPPING (seconds to end). HOLD: deploy until the file of that name is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bloomery.cli import emulating
+from bloomery.errors import DeploymentFailure
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, Hosting, Surroundings
+
+
+class StandInFleet:
+    def __init__(self) -> None:
+        self._running: dict[str, EndpointSpec] = {}
+
+    async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
+        wanted = spec.variants[0].container.environment
+        self._running[spec.name] = spec
+        phase("waiting for /ping")
+        await asyncio.sleep(float(wanted.get("SECONDS", "0")))
+        while "HOLD" in wanted and Path(wanted["HOLD"]).exists():  # noqa: ASYNC110 - another process removes it
+            await asyncio.sleep(0.02)
+        if "FAILURE" in wanted:
+            raise DeploymentFailure(wanted["FAILURE"])
+        if "FAULT" in wanted:
+            raise RuntimeError(wanted["FAULT"])
+
+    async def stop(self, endpoint: str) -> None:
+        spec = self._running.pop(endpoint, None)
+        if spec is not None:
+            await asyncio.sleep(float(spec.variants[0].container.environment.get("STOPPING", "0")))
+            print(f"stopped {endpoint}", flush=True)
+
+    async def scale(self, endpoint: str, variant: str, count: int) -> None:
+        raise AssertionError("nobody scales yet")
+
+    def last_lines(self, endpoint: str, count: int) -> list[str]:
+        return [f"a line of {endpoint}"] if endpoint in self._running else []
+
+    async def close(self, grace: float) -> None:
+        print(f"closed with {grace:g} s for {sorted(self._running)}", flush=True)
+        if grace and "STAND_IN_CLOSES_NEVER" in os.environ:
+            await asyncio.Event().wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--state")
+    parser.add_argument("--host")
+    given = parser.parse_args()
+
+    def host(around: Surroundings) -> Hosting:
+        return Hosting(StandInFleet(), lambda app: None)
+
+    return emulating.emulate(emulating.Wanted(given.host, given.port, given.state, [], None), host)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
