@@ -94,7 +94,7 @@ def _properties(request: web.Request) -> dict[str, str]:
     return dict(by_lower.values())
 
 
-@lru_cache(1024)
+@lru_cache(512)
 def _header(raw_name: bytes) -> tuple[str, str, bool]:
     """A header's name, the same in lower case, and whether the worker gets the header as it is."""
     name = raw_name.decode("latin-1")
