@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bloomery.checkpoints.transfer import POLICY
 from safetensors.numpy import save_file
 from tests.checkpoints.landings import BytesLanding
 from tests.support.counted_source import CountedSource
@@ -22,6 +21,7 @@ from bloomery.checkpoints.source import Entry
 from bloomery.checkpoints.stream import Streamer
 from bloomery.checkpoints.stream_accounts import Account, conclude
 from bloomery.checkpoints.stream_headers import Tensors, read_headers
+from bloomery.checkpoints.transfer import POLICY
 from bloomery.errors import CheckpointError
 
 SIZE = 3 << 20

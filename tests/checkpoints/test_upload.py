@@ -251,3 +251,8 @@ def test_refusals_name_the_bucket_and_the_rights(server: FaultyS3, directory: Pa
     (tmp_path / "nothing").mkdir()
     with pytest.raises(CheckpointError, match="holds no files"):
         upload(tmp_path / "nothing", "s3://models/opt")
+
+
+def test_a_role_that_may_not_list_uploads_still_uploads(server: FaultyS3, directory: Path) -> None:
+    server.inject(Fault.denied("ListMultipartUploads"))
+    assert send(directory).sent == sum(map(len, FILES.values()))

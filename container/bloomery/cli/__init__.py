@@ -220,13 +220,20 @@ def emulate(
     log_bodies: Annotated[
         str | None, typer.Option(metavar="FILE", help="Keep requests and answers there, as JSON lines.")
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Another limit than SageMaker's: payload (bytes), invocation, stream, asynchronous (seconds), …",
+        ),
+    ] = None,
 ) -> None:
     """SageMaker on this machine, until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     from bloomery.cli import emulating
 
-    raise typer.Exit(emulating.emulate(emulating.Wanted(host, port, state, image or [], log_bodies)))
+    raise typer.Exit(emulating.emulate(emulating.Wanted(host, port, state, image or [], log_bodies, limit or [])))
 
 
 @sagemaker_local.command("env")

@@ -8,7 +8,8 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from bloomery import cli, sagemaker
 from bloomery.cli import logs
 from bloomery.errors import ConfigurationError
 from bloomery.http_api import listen
+from bloomery.processes import open_files
 from bloomery.settings.address import Address
 from bloomery.settings.secret import redact
 
@@ -39,6 +41,7 @@ class Wanted:
     state: str | None
     images: list[str]
     log_bodies: str | None
+    limits: list[str] = field(default_factory=list)
 
 
 def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | None = None) -> int:
@@ -52,8 +55,11 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | 
 
     from bloomery.sagemaker.emulator import emulator, hosting
     from bloomery.sagemaker.emulator.emulator import Outcome
+    from bloomery.sagemaker.emulator.limits import Limits
     from bloomery.sagemaker.emulator.state import StateDirectory, default_directory
 
+    open_files.allow_many()
+    host_endpoints = host_endpoints or partial(hosting.host, limits=Limits.read(wanted.limits))
     host = wanted.host or HOST
     listener = listen.bind(Address("http", host, PORT if wanted.port is None else wanted.port))
     try:
@@ -67,7 +73,7 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | 
             around = _surroundings(wanted, here, state.fleet, os.environ)
             door = emulator.Door(listener.socket, host, here)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                outcome = runner.run(emulator.run(door, around, state, host_endpoints or hosting.host, _say))
+                outcome = runner.run(emulator.run(door, around, state, host_endpoints, _say))
     finally:
         listener.close()
     return {

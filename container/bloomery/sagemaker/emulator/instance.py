@@ -22,7 +22,7 @@ GRACE = 30.0  # seconds between SIGTERM and SIGKILL, as SageMaker has it
 _PING_TIMEOUT = 2.0  # seconds, as SageMaker has it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # between two pings: seldom enough for logs that show them
 _LONGEST_BACKOFF = 30.0  # seconds before a container that keeps dying is started again
-_CANNOT_RUN = 127
+_CANNOT_RUN = (125, 126, 127)  # docker's own for: no such image or a wrong option; no program; not found
 
 
 class Instance:
@@ -111,7 +111,7 @@ class Instance:
                     await asyncio.wait({container.exited}, timeout=pause)
                     if container.exited.done():
                         self.say(f"the container ended ({_how(container)}) before it answered /ping with 200")
-                        text = words.CANNOT_START if container.returncode == _CANNOT_RUN else words.NOT_HEALTHY
+                        text = words.CANNOT_START if container.returncode in _CANNOT_RUN else words.NOT_HEALTHY
                         raise DeploymentFailure(text.format(variant=self.variant.name))
         except TimeoutError:
             self.say(
