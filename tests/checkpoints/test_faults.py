@@ -166,7 +166,7 @@ def test_what_does_not_pass_is_reported_with_object_range_and_cause(
 @pytest.mark.full
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("after_bytes", [None, 1000])
-def test_by_default_nobody_waits_a_minute_without_a_byte(
+def test_by_default_nobody_waits_a_minute_for_nothing(
     after_bytes: int | None, server: FaultyS3, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BLOOMERY_STALL_TIMEOUT")

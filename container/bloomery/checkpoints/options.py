@@ -22,7 +22,7 @@ _MOST_CONNECTIONS = 256
 class FetchOptions:
     """``connections``: how many ranges are read at once. ``part_bytes``: the longest range of one request. ``verify``:
     compare checksums. ``resume``: go on from what a fetch that was cut short has left; without it nothing is left.
-    ``patience``: seconds without a byte, however many attempts that are, after which a range is given up.
+    ``patience``: seconds without progress, however many attempts that are, after which a range is given up.
     """
 
     connections: int = 16
