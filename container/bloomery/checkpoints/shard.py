@@ -27,7 +27,7 @@ from bloomery.checkpoints.shard_plan import FILE_BYTES, INDEXES, Plan, plan
 from bloomery.checkpoints.shard_weights import Weights, write_weights
 from bloomery.checkpoints.source import Connection, Entry, Source
 from bloomery.checkpoints.sources import open_source
-from bloomery.checkpoints.tensors import PickledTensors, SafetensorsTensors, Tensors, weight_files
+from bloomery.checkpoints.tensors import PickledTensors, SafetensorsTensors, Tensors, files_to_split
 from bloomery.errors import CheckpointError, ConfigurationError
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def _tensors(
     config: Mapping[str, Any],
 ) -> Iterator[Tensors]:
     uri = source.uri
-    files = weight_files(list(entries), lambda name: read_bytes(connection, entries[name]), uri)
+    files = files_to_split(list(entries), lambda name: read_bytes(connection, entries[name]), uri)
     tensors: Tensors
     if files[0].endswith(".safetensors"):
         wanted = source.checksummed([entries[name] for name in files])
