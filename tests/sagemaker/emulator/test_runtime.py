@@ -213,7 +213,7 @@ async def test_the_headers_of_a_stream(tmp_path: Path) -> None:
 
 
 async def test_a_stream_that_cannot_begin_is_a_model_error(tmp_path: Path) -> None:
-    async with hosted(tmp_path, limits=Limits(invocation=1)) as world:
+    async with hosted(tmp_path, limits=Limits(invocation=4)) as world:
         spec = endpoint()
         await world.start(spec)
         error = await failure(stream(world, spec.name, {"status": 400}))
