@@ -11,8 +11,7 @@ from typing import Any
 
 from bloomery.checkpoints import presharded
 from bloomery.checkpoints.number_formats import CONVERTIBLE, itemsize, named
-from bloomery.checkpoints.presharded import SCALE, Index, Part, SplitTensor
-from bloomery.checkpoints.quantise import Rounding
+from bloomery.checkpoints.presharded import SCALE, Index, Part, Rounding, SplitTensor
 from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Range, Split, check_heads, family_of, split
 
 FILE_BYTES = 5_000_000_000
