@@ -11,14 +11,8 @@ from typing import Any
 
 from bloomery.checkpoints import presharded
 from bloomery.checkpoints.number_formats import CONVERTIBLE, itemsize, named
-<<<<<<< HEAD
-from bloomery.checkpoints.presharded import SCALE, Index, Part, SplitTensor
-from bloomery.checkpoints.quantise import Rounding
-from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Split, check_heads, family_of, split
-=======
 from bloomery.checkpoints.presharded import SCALE, Index, Part, Rounding, SplitTensor
-from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Range, Split, check_heads, family_of, split
->>>>>>> h/faults
+from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Split, check_heads, family_of, split
 
 FILE_BYTES = 5_000_000_000
 PLAIN_INDEX = "model.safetensors.index.json"
