@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloomery.checkpoints.choice import wanted_files
+from bloomery.checkpoints import presharded
+from bloomery.checkpoints.choice import wanted_files, weight_files
 from bloomery.checkpoints.fetch import fetch
 from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.source import Entry, Source
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 # What other systems' option.load_format may be: formats of files, which are recognised by themselves here.
 _NAMED_ELSEWHERE = ("safetensors", "pt", "npcache", "mistral", "bitsandbytes", "fastsafetensors")
-_INDEX, _SINGLE, _SPLIT = "model.safetensors.index.json", "model.safetensors", "ds_inference_config.json"
 _PICKLE = re.compile(r".*\.(bin|pt|pth|ckpt)")
 
 
@@ -80,10 +79,10 @@ def _streamed(source: Source, uri: str | Path, revision: str | None, allow_pickl
         names = [entry.name for entry in entries]
         if not allow_pickle:
             _refuse_pickles(names, source.uri)
-        log.warning(
-            "option.load_format=stream: %s is fetched to disk, because only safetensors can be streamed; convert it "
-            "with `bloomery shard SRC DST`", source.uri,
-        )  # fmt: skip
+        reason = "only safetensors can be streamed; convert it with `bloomery shard SRC DST`"
+        if presharded.CONFIG in names:
+            reason = "it is split for its ranks, each of which then maps its own files only"
+        log.warning("option.load_format=stream: %s is fetched to disk: %s", source.uri, reason)
         return None
     small = [name for name in wanted_files(entry.name for entry in entries) if not name.endswith(".safetensors")]
     path = fetch(uri, revision=revision, allow_patterns=[glob.escape(name) for name in small])
@@ -94,23 +93,12 @@ def _streamed(source: Source, uri: str | Path, revision: str | None, allow_pickl
 
 
 def _safetensors(source: Source, entries: Sequence[Entry]) -> list[Entry]:
-    """The files that hold the weights, by the same preference as for a directory; none when they are no safetensors."""
+    """The files that hold the weights; none when they are no safetensors, or are split and must be joined."""
     found = {entry.name: entry for entry in entries}
-    if _INDEX in found:
-        where = f"{source.uri.rstrip('/')}/{_INDEX}"
-        with contextlib.closing(source.connect()) as connection:
-            text = read_bytes(connection, found[_INDEX])
-        try:
-            names = sorted(set(json.loads(text)["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{where} is not a checkpoint index with a weight_map: {error!r}") from error
-        if missing := [name for name in names if name not in found]:
-            raise CheckpointError(f"{where} names {missing[0]}, which is not there: upload it again")
-    elif _SINGLE in found:
-        names = [_SINGLE]
-    else:
-        loose = (name for name in found if name.endswith(".safetensors") and "/" not in name)
-        names = [] if _SPLIT in found else sorted(loose)
+    if presharded.CONFIG in found:
+        return []
+    with contextlib.closing(source.connect()) as connection:
+        names = weight_files(list(found), lambda name: read_bytes(connection, found[name]), source.uri)
     return [found[name] for name in names] if all(name.endswith(".safetensors") for name in names) else []
 
 

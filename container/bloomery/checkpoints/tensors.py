@@ -5,7 +5,6 @@ numpy holds them in the formats of ``number_formats``.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from awscrt.checksums import combine_crc64nvme, crc64nvme
 
 from bloomery.checkpoints import presharded
+from bloomery.checkpoints.choice import weight_files
 from bloomery.checkpoints.number_formats import HELD, Array, flat_bytes, itemsize
 from bloomery.checkpoints.shard_plan import Stored
 from bloomery.checkpoints.source import Entry, Source
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 8
 _TICK_SECONDS = 0.2
 
-_INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
-_PICKLE_INDEX, _PICKLE = "pytorch_model.bin.index.json", "pytorch_model.bin"
 _HEADS = ("lm_head.weight", "embed_out.weight")
 
 
@@ -61,35 +59,19 @@ class Tensors(Protocol):
         ...
 
 
-def weight_files(names: Sequence[str], read_text: Callable[[str], bytes], where: str) -> list[str]:
-    """The files among ``names`` that hold the checkpoint's tensors: safetensors before ``.bin``, an index before all
-    that lies around. Raises CheckpointError when there is none."""
+def files_to_split(names: Sequence[str], read_file: Callable[[str], bytes], where: str) -> list[str]:
+    """The files among ``names`` that hold the checkpoint's tensors. Raises CheckpointError when there is none."""
     if presharded.CONFIG in names:
         raise CheckpointError(
             f"{where} is split already ({presharded.CONFIG}): name the checkpoint that it was made from; a server "
             "loads it as it is, over any number of ranks"
         )
-    for index, single, ending in ((_INDEX, _SINGLE, ".safetensors"), (_PICKLE_INDEX, _PICKLE, ".bin")):
-        if index in names:
-            found = _named_in(read_text(index), f"{where}/{index}")
-            if missing := [name for name in found if name not in names]:
-                raise CheckpointError(f"{where}/{index} names {missing[0]}, which is not there: upload it again")
-            return found
-        if single in names:
-            return [single]
-        if loose := sorted(name for name in names if name.endswith(ending) and "/" not in name):
-            return loose
+    if found := weight_files(names, read_file, where):
+        return found
     raise CheckpointError(
         f"{where} holds no weights that can be split: neither *.safetensors nor pytorch_model*.bin, but "
         f"{', '.join(sorted(names)[:8]) or 'nothing'}"
     )
-
-
-def _named_in(index: bytes, where: str) -> list[str]:
-    try:
-        return sorted(set(json.loads(index)["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{where} is not a checkpoint index with a weight_map: {error!r}") from error
 
 
 class SafetensorsTensors:

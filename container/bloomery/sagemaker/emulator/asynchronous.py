@@ -115,7 +115,7 @@ class Asynchronous:
         while queue.waiting:
             endpoint = self._fleet.serving(name)
             if endpoint is None:
-                queue.waiting.clear()
+                del self._queues[name]
                 return
             request = queue.waiting[0]
             if time.monotonic() > request.expires:

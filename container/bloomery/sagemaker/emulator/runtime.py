@@ -34,7 +34,7 @@ _REQUEST_ID = "x-amzn-RequestId"
 
 
 @dataclass
-class Call:
+class _Call:
     """One request on its way to one instance."""
 
     endpoint: Endpoint
@@ -102,7 +102,7 @@ class Runtime:
             finally:
                 call.exchange.model = time.perf_counter() - began
 
-    async def _first_byte(self, call: Call) -> aiohttp.ClientResponse:
+    async def _first_byte(self, call: _Call) -> aiohttp.ClientResponse:
         """The container's answer, once its head is here and says success. Raises ModelError."""
         spec, instance, exchange = call.endpoint.spec, call.instance, call.exchange
         try:
@@ -121,7 +121,7 @@ class Runtime:
             raise hop.connection_lost(spec, instance, exchange, error) from error
 
     async def _relay(
-        self, call: Call, upstream: aiohttp.ClientResponse, response: web.StreamResponse, began: float
+        self, call: _Call, upstream: aiohttp.ClientResponse, response: web.StreamResponse, began: float
     ) -> None:
         """Every piece as soon as it comes, one event each. What goes wrong from here on is the stream's last event."""
         exchange, limit = call.exchange, self._limits.stream
@@ -156,7 +156,7 @@ class Runtime:
         return web.json_response({"InferenceId": accepted.inference_id}, status=202, headers=headers)
 
     @contextlib.asynccontextmanager
-    async def _call(self, operation: str, request: web.Request) -> AsyncIterator[Call]:
+    async def _call(self, operation: str, request: web.Request) -> AsyncIterator[_Call]:
         """The request, and the instance that it goes to."""
         arrived = time.perf_counter()
         given, endpoint = self._asked(operation, request)
@@ -167,7 +167,7 @@ class Runtime:
         variant, instance = self._place(endpoint, given)
         headers = hop.to_container(given)
         with self._invocations.on(operation, endpoint, variant, instance, headers, body, arrived) as exchange:
-            yield Call(endpoint, variant, instance, headers, body, exchange)
+            yield _Call(endpoint, variant, instance, headers, body, exchange)
 
     def _place(self, endpoint: Endpoint, given: Mapping[str, Any]) -> tuple[Variant, Instance]:
         """Where a request goes: to the instance that has its session, or by variant and routing."""
@@ -187,7 +187,7 @@ class Runtime:
             raise AwsError(words.NO_INSTANCE.format(**said), "ServiceUnavailable", 503)
         return variant, instance
 
-    def _answered(self, call: Call, headers: Mapping[str, str]) -> dict[str, str]:
+    def _answered(self, call: _Call, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers of an answer, whatever the operation."""
         self._sessions.note(call.endpoint.spec.name, call.variant, call.instance, headers)
         return {

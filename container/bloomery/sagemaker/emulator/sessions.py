@@ -40,7 +40,7 @@ class Sessions:
         return (found.variant, found.instance) if found is not None and found.lives else None
 
     def note(self, endpoint: str, variant: Variant, instance: Instance, headers: Mapping[str, str]) -> None:
-        """What an answer's ``headers`` say: ``ID; Expires=2026-01-02T03:04:05Z`` is a new one, an ID alone is closed."""
+        """What an answer's ``headers`` say: a new one is ``ID; Expires=2026-01-02T03:04:05Z``, a closed one ``ID``."""
         if closed := headers.get(_CLOSED):
             self._sessions.pop((endpoint, closed.strip()), None)
         if opened := headers.get(_OPENED):
