@@ -13,6 +13,7 @@ from bloomery.sagemaker.emulator import call as calls
 from bloomery.sagemaker.emulator import rules, validate, words
 from bloomery.sagemaker.emulator.aws_error import AwsError, answer, answer_error
 from bloomery.sagemaker.emulator.call import Call
+from bloomery.sagemaker.emulator.components import Components
 from bloomery.sagemaker.emulator.deployment import Surroundings
 from bloomery.sagemaker.emulator.endpoint_configs import EndpointConfigs
 from bloomery.sagemaker.emulator.endpoints import Endpoints
@@ -29,7 +30,9 @@ Operation = Callable[[Call], Awaitable[Mapping[str, Any] | None]]
 class Control:
     """Answers the operations of hosting, and refuses others in words."""
 
-    def __init__(self, store: Store, endpoints: Endpoints, lookup: Lookup, around: Surroundings) -> None:
+    def __init__(
+        self, store: Store, endpoints: Endpoints, components: Components, lookup: Lookup, around: Surroundings
+    ) -> None:
         self._around = around
         models, configs, tags = Models(store, lookup), EndpointConfigs(store), Tags(store)
         self._operations: dict[str, Operation] = {
@@ -45,6 +48,11 @@ class Control:
             "DescribeEndpoint": endpoints.describe,
             "ListEndpoints": endpoints.list,
             "DeleteEndpoint": endpoints.delete,
+            "CreateInferenceComponent": components.create,
+            "DescribeInferenceComponent": components.describe,
+            "ListInferenceComponents": components.list,
+            "UpdateInferenceComponentRuntimeConfig": components.set_copies,
+            "DeleteInferenceComponent": components.delete,
             "AddTags": tags.add,
             "ListTags": tags.list,
             "DeleteTags": tags.delete,

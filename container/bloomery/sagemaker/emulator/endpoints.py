@@ -14,6 +14,7 @@ from typing import Any
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import listing, specs, words
+from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.call import Call, create, find
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, VariantSpec
 from bloomery.sagemaker.emulator.store import Kind, Record, Store
@@ -84,6 +85,9 @@ class Endpoints:
         record = find(self._store, call, Kind.ENDPOINT, call.parameters["EndpointName"])
         if record.status == "Deleting":
             return
+        components = self._store.all(Kind.INFERENCE_COMPONENT)
+        if names := [each.name for each in components if each.document["EndpointArn"] == record.arn]:
+            raise AwsError(words.HAS_COMPONENTS.format(arn=record.arn, names=", ".join(sorted(names))))
         record = self._store.change(record, "Deleting")
         deploying = self._tasks.get(record.arn)
         if deploying is not None:
@@ -93,7 +97,10 @@ class Endpoints:
     def _spec(self, call: Call, config: Record) -> EndpointSpec:
         name = call.parameters["EndpointName"]
         variants = config.document["ProductionVariants"]
-        models = [find(self._store, call, Kind.MODEL, variant["ModelName"]) for variant in variants]
+        models = [
+            find(self._store, call, Kind.MODEL, variant["ModelName"]) if "ModelName" in variant else None
+            for variant in variants
+        ]
         return specs.endpoint(name, call.arn(Kind.ENDPOINT, name), config, models)
 
     def _launch(self, record: Record) -> None:
@@ -182,10 +189,8 @@ def describe(record: Record) -> dict[str, Any]:
 
 
 def _describe_variant(spec: VariantSpec, given: Mapping[str, Any], resolved: float) -> dict[str, Any]:
-    image = spec.container.image
     answer: dict[str, Any] = {
         "VariantName": spec.name,
-        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": resolved}],
         "CurrentWeight": spec.weight,
         "DesiredWeight": spec.weight,
     }
@@ -193,6 +198,7 @@ def _describe_variant(spec: VariantSpec, given: Mapping[str, Any], resolved: flo
         answer["CurrentServerlessConfig"] = answer["DesiredServerlessConfig"] = given["ServerlessConfig"]
     else:
         answer["CurrentInstanceCount"] = answer["DesiredInstanceCount"] = spec.instance_count
-    if "RoutingConfig" in given:
-        answer["RoutingConfig"] = given["RoutingConfig"]
-    return answer
+    if spec.container is not None:
+        image = spec.container.image
+        answer["DeployedImages"] = [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": resolved}]
+    return answer | {name: given[name] for name in ("RoutingConfig", "ManagedInstanceScaling") if name in given}

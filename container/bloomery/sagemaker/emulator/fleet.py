@@ -13,7 +13,7 @@ import aiohttp
 from bloomery.sagemaker.emulator.artefacts import Artefacts
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.container import sweep
-from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings, VariantSpec
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings, VariantSpec, component_key
 from bloomery.sagemaker.emulator.images import Images
 from bloomery.sagemaker.emulator.instance import GRACE, Instance
 from bloomery.sagemaker.emulator.logs import Logs
@@ -88,16 +88,21 @@ class LocalFleet:
             )
         return self._session
 
-    def serving(self, name: str) -> Endpoint | None:
-        """The endpoint, if it takes requests."""
-        endpoint = self._endpoints.get(name)
+    def serving(self, key: str) -> Endpoint | None:
+        """The endpoint or inference component, if it takes requests."""
+        endpoint = self._endpoints.get(key)
         return endpoint if endpoint and endpoint.serving else None
+
+    def component(self, endpoint: str, name: str) -> Endpoint | None:
+        """The inference component of that endpoint, whether or not it takes requests yet."""
+        found = self._endpoints.get(component_key(name))
+        return found if found and found.spec.name == endpoint else None
 
     async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
         """As ``Fleet.start``."""
         await self._sweep()
         variants = {variant.name: Variant(variant) for variant in spec.variants}
-        endpoint = self._endpoints[spec.name] = Endpoint(spec, variants)
+        endpoint = self._endpoints[spec.key] = Endpoint(spec, variants)
         wanted = [(variant, variant.spec.instance_count) for variant in endpoint.variants.values()]
         try:
             await self._grow(endpoint, wanted, phase)
@@ -164,6 +169,8 @@ class LocalFleet:
         self, endpoint: Endpoint, variant: Variant, count: int, phase: Callable[[str], None]
     ) -> None:
         spec = variant.spec
+        if spec.container is None:  # machines alone; inference components come later
+            return
         if variant.model_dir is None:
             variant.model_dir = await self._artefacts.fetch(
                 spec.container.data, endpoint.spec.region, spec.download_timeout, phase

@@ -10,18 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bloomery.sagemaker.emulator import component_rules
 from bloomery.sagemaker.emulator.aws_error import AwsError
+from bloomery.sagemaker.emulator.rule import Parameters, Rule, when
 from bloomery.sagemaker.emulator.words import Origin, Words
-
-Parameters = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """``broken`` yields the values to fill into ``words``, once for each breach."""
-
-    words: Words
-    broken: Callable[[Parameters], Iterator[dict[str, object]]]
 
 
 @dataclass(frozen=True)
@@ -87,10 +79,6 @@ def _repeated_variant(parameters: Parameters) -> Iterator[dict[str, object]]:
         seen.add(name)
 
 
-def _when(wrong: Callable[[Parameters], bool]) -> Callable[[Parameters], Iterator[dict[str, object]]]:
-    return lambda parameters: iter([{}] if wrong(parameters) else [])
-
-
 def _environment_bytes(parameters: Parameters) -> Iterator[dict[str, object]]:
     total = sum(
         len(name.encode()) + len(value.encode())
@@ -128,6 +116,12 @@ def _volume_unwanted(variant: Mapping[str, Any]) -> bool:
     return "VolumeSizeInGB" in variant and bool(_LOCAL_STORAGE.match(str(variant.get("InstanceType", ""))))
 
 
+def _scaling_crossed(variant: Mapping[str, Any]) -> bool:
+    scaling = variant.get("ManagedInstanceScaling") or {}
+    least, most = scaling.get("MinInstanceCount"), scaling.get("MaxInstanceCount")
+    return least is not None and most is not None and least > most
+
+
 _ENVIRONMENT = 32 * 1024
 _LOCAL_STORAGE = re.compile(r"ml\.(g[56]|p5|p6|trn|[a-z]+\d+[a-z]*d)")  # g4dn, p4d, m5d, …: what is in the machine
 _NO_HOME = ("MultiModelConfig", "AdditionalModelDataSources", "ModelPackageName")
@@ -135,11 +129,11 @@ _NO_HOME = ("MultiModelConfig", "AdditionalModelDataSources", "ModelPackageName"
 CREATE_MODEL = (
     Rule(
         Words("Only one of PrimaryContainer and Containers can be specified.", "guessed"),
-        _when(lambda p: bool(p.get("PrimaryContainer")) and bool(p.get("Containers"))),
+        when(lambda p: bool(p.get("PrimaryContainer")) and bool(p.get("Containers"))),
     ),
     Rule(
         Words("Either PrimaryContainer or Containers must be specified.", "guessed"),
-        _when(lambda p: not containers(p)),
+        when(lambda p: not containers(p)),
     ),
     Rule(
         Words(
@@ -147,7 +141,7 @@ CREATE_MODEL = (
             "model packages or additional model data sources.",
             "ours",
         ),
-        _when(
+        when(
             lambda p: (
                 len(containers(p)) > 1
                 or any(c.get("Mode") == "MultiModel" or any(c.get(name) for name in _NO_HOME) for c in containers(p))
@@ -187,7 +181,7 @@ CREATE_MODEL = (
     ),
     Rule(
         Words("ExecutionRoleArn is required to read model data from S3.", "guessed"),
-        _when(
+        when(
             lambda p: (
                 not p.get("ExecutionRoleArn")
                 and any(c.get("ModelDataUrl") or c.get("ModelDataSource") for c in containers(p))
@@ -202,8 +196,22 @@ CREATE_ENDPOINT_CONFIG = (
         _repeated_variant,
     ),
     Rule(
-        Words("This emulator has no inference components yet: give production variant {variant} a ModelName.", "ours"),
-        _each_variant(lambda v: not v.get("ModelName")),
+        Words("Either every production variant has a ModelName, or none, for inference components.", "guessed"),
+        when(lambda p: len({bool(v.get("ModelName")) for v in _variants(p)}) > 1),
+    ),
+    Rule(
+        Words(
+            "ExecutionRoleArn is required for endpoints to which you plan to deploy inference components.", "guessed"
+        ),
+        when(lambda p: not p.get("ExecutionRoleArn") and any(not v.get("ModelName") for v in _variants(p))),
+    ),
+    Rule(
+        Words("Production variant {variant}: without a ModelName it needs an InstanceType.", "guessed"),
+        _each_variant(lambda v: not v.get("ModelName") and not v.get("InstanceType")),
+    ),
+    Rule(
+        Words("Production variant {variant}: MinInstanceCount is above MaxInstanceCount.", "guessed"),
+        _each_variant(_scaling_crossed),
     ),
     Rule(
         Words("ManagedInstanceScaling is only supported for inference component endpoints.", "reported"),
@@ -234,21 +242,23 @@ CREATE_ENDPOINT_CONFIG = (
     ),
     Rule(
         Words("The sum of the variants' initial weights must be greater than 0.", "guessed"),
-        _when(lambda p: sum(v.get("InitialVariantWeight", 1.0) for v in _variants(p)) <= 0),
+        when(lambda p: sum(v.get("InitialVariantWeight", 1.0) for v in _variants(p)) <= 0),
     ),
     Rule(
         Words("This emulator runs no shadow variants: leave ShadowProductionVariants out.", "ours"),
-        _when(lambda p: bool(p.get("ShadowProductionVariants"))),
+        when(lambda p: bool(p.get("ShadowProductionVariants"))),
     ),
     Rule(
         Words("AsyncInferenceConfig is not supported for serverless endpoints.", "documented"),
-        _when(lambda p: bool(p.get("AsyncInferenceConfig")) and any(v.get("ServerlessConfig") for v in _variants(p))),
+        when(lambda p: bool(p.get("AsyncInferenceConfig")) and any(v.get("ServerlessConfig") for v in _variants(p))),
     ),
 )
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "CreateModel": CREATE_MODEL,
     "CreateEndpointConfig": CREATE_ENDPOINT_CONFIG,
+    "CreateInferenceComponent": component_rules.CREATE_INFERENCE_COMPONENT,
+    "UpdateInferenceComponent": component_rules.UPDATE_INFERENCE_COMPONENT,
 }
 
 QUIRKS = (
@@ -272,5 +282,9 @@ QUIRKS = (
     Quirk("A variant that names no ContainerStartupHealthCheckTimeoutInSeconds has 8 minutes.", "documented"),
     Quirk("A variant that names no ModelDataDownloadTimeoutInSeconds has an hour.", "guessed"),
     Quirk("A serverless variant is one container that never sleeps.", "ours"),
+    Quirk("Instances of inference components only count: their copies run on this machine, whatever it has.", "ours"),
+    Quirk("An instance has all of its type's memory for inference components; a type we do not know has any.", "ours"),
+    Quirk("Managed instance scaling has as many instances as the copies need, at once, once there are any.", "ours"),
+    Quirk("SchedulingConfig and DataCacheConfig of inference components: kept, described, without effect.", "ours"),
     Quirk("DeploymentConfig, DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
 )
