@@ -62,6 +62,18 @@ def with_copies(document: Mapping[str, Any], copies: int) -> dict[str, Any]:
     return asdict(replace(spec, variants=tuple(replace(each, instance_count=copies) for each in spec.variants)))
 
 
+def deployment(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A component's DeploymentConfig in the terms of an endpoint's, whose instances its copies are here."""
+    if given is None:
+        return {}
+    rolling = dict(given["RollingUpdatePolicy"])
+    for name in ("MaximumBatchSize", "RollbackMaximumBatchSize"):
+        if name in rolling:
+            kind = "INSTANCE_COUNT" if rolling[name]["Type"] == "COPY_COUNT" else rolling[name]["Type"]
+            rolling[name] = {**rolling[name], "Type": kind}
+    return {**given, "RollingUpdatePolicy": rolling}
+
+
 def _container(given: Mapping[str, Any]) -> ContainerSpec:
     url = given.get("ArtifactUrl")
     return ContainerSpec(

@@ -9,13 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from bloomery.errors import DeploymentFailure
-from bloomery.sagemaker.emulator import component_specs, listing, specs, words
+from bloomery.sagemaker.emulator import component_specs, deployment_configs, listing, specs, words
+from bloomery.sagemaker.emulator.alarms import Alarming
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.call import Call, create, find
 from bloomery.sagemaker.emulator.component_view import describe, summary
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, component_key
 from bloomery.sagemaker.emulator.lives import Lives
 from bloomery.sagemaker.emulator.machines import Machines
+from bloomery.sagemaker.emulator.rollout import Plan, RollbackFailure, roll_out
 from bloomery.sagemaker.emulator.store import Kind, Record, Store
 
 logger = logging.getLogger(__name__)
@@ -25,8 +27,8 @@ _KIND = Kind.INFERENCE_COMPONENT
 class Components:
     """The operations on inference components, and the one owner of their life."""
 
-    def __init__(self, store: Store, fleet: Fleet) -> None:
-        self._store, self._fleet = store, fleet
+    def __init__(self, store: Store, fleet: Fleet, alarming: Alarming) -> None:
+        self._store, self._fleet, self._alarming = store, fleet, alarming
         self._machines = Machines(store)
         self._lives = Lives(store, lambda record, count: fleet.last_lines(component_key(record.name), count))
 
@@ -95,15 +97,39 @@ class Components:
         record = self._store.change(record, "Deleting")
         self._lives.run(record, self._delete(record, self._lives.cancel(record)))
 
+    async def update(self, call: Call) -> dict[str, Any]:
+        """UpdateInferenceComponent: answers at once, and rolls the specification out without losing a request."""
+        given, record = call.parameters, self._find(call)
+        copies = (given.get("RuntimeConfig") or {}).get("CopyCount", record.document["Copies"])
+        if "Specification" not in given and "Specifications" not in given:
+            self.scale(record, copies)
+            return {"InferenceComponentArn": record.arn}
+        endpoint = self._endpoint(call, record.document["EndpointName"])
+        variant = component_specs.variant_of(endpoint, record.document["VariantName"])
+        chosen = component_specs.chosen(given, variant)
+        spec = component_specs.component(endpoint, variant, record.name, chosen, copies, self._model(call, chosen))
+        pending = {
+            "Copies": copies,
+            "Specification": dict(chosen),
+            "Spec": asdict(spec),
+            "DeploymentConfig": given.get("DeploymentConfig"),
+        }
+        record = self._begin(record, pending)
+        self._lives.run(record, self._roll_out(record))
+        return {"InferenceComponentArn": record.arn}
+
     def scale(self, record: Record, copies: int) -> None:
         """Begin to have so many copies; it is Updating until it has them. AwsError when that cannot be."""
+        record = self._begin(record, {"Copies": copies})
+        self._lives.run(record, self._scale(record, copies))
+
+    def _begin(self, record: Record, pending: Mapping[str, Any]) -> Record:
+        """What is asked for is pending until it serves; a restart in between finds the old state."""
         if record.status == "Failed":
             raise AwsError(words.COMPONENT_FAILED.format(arn=record.arn))
         if record.status != "InService":
             raise AwsError(words.COMPONENT_BUSY.format(arn=record.arn))
-        pending = {"Copies": copies}
-        record = self._store.change(record, "Updating", FailureReason=None, LastLines=None, Pending=pending)
-        self._lives.run(record, self._scale(record, copies))
+        return self._store.change(record, "Updating", FailureReason=None, LastLines=None, Pending=dict(pending))
 
     def _find(self, call: Call) -> Record:
         return find(self._store, call, _KIND, call.parameters["InferenceComponentName"])
@@ -155,6 +181,29 @@ class Components:
         there = record.document["Copies"] if reason else copies
         spec = component_specs.with_copies(record.document["Spec"], there)
         self._lives.settle(record, "InService", reason, Copies=there, Placed=there, Spec=spec, Pending=None)
+        self._machines.release(record)
+
+    async def _roll_out(self, record: Record) -> None:
+        """The copies of the old specification serve until those of the new one do, and again when those fail."""
+        pending = record.document["Pending"]
+        old, new = (specs.from_document(each["Spec"]) for each in (record.document, pending))
+        deployment = component_specs.deployment(pending["DeploymentConfig"])
+        alarms = self._alarming(old.region, deployment_configs.alarms(deployment))
+        try:
+            self._machines.fit(record, pending["Copies"], pending["Specification"])
+            plan = Plan.of(old, new, deployment)
+            await roll_out(plan, self._fleet, alarms, self._lives.phase(record), lambda status, there: None)
+        except DeploymentFailure as failure:
+            status = "Failed" if isinstance(failure, RollbackFailure) else "InService"
+            there = record.document["Copies"]
+            self._lives.settle(record, status, str(failure), Placed=there, Pending=None)
+        else:
+            done = {name: pending[name] for name in ("Copies", "Specification", "Spec")}
+            last = pending["DeploymentConfig"]
+            self._lives.settle(
+                record, "InService", None, **done, Placed=pending["Copies"], LastDeploymentConfig=last, Pending=None
+            )
+            logger.info("inference component %s: updated", record.name)
         self._machines.release(record)
 
     async def _delete(self, record: Record, before: asyncio.Task[None] | None) -> None:

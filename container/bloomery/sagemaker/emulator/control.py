@@ -20,6 +20,7 @@ from bloomery.sagemaker.emulator.endpoints import Endpoints
 from bloomery.sagemaker.emulator.models import Lookup, Models
 from bloomery.sagemaker.emulator.store import Store
 from bloomery.sagemaker.emulator.tags import Tags
+from bloomery.sagemaker.emulator.updates import Updates
 
 logger = logging.getLogger(__name__)
 TARGET = "SageMaker."
@@ -31,7 +32,13 @@ class Control:
     """Answers the operations of hosting, and refuses others in words."""
 
     def __init__(
-        self, store: Store, endpoints: Endpoints, components: Components, lookup: Lookup, around: Surroundings
+        self,
+        store: Store,
+        endpoints: Endpoints,
+        updates: Updates,
+        components: Components,
+        lookup: Lookup,
+        around: Surroundings,
     ) -> None:
         self._around = around
         models, configs, tags = Models(store, lookup), EndpointConfigs(store), Tags(store)
@@ -48,9 +55,12 @@ class Control:
             "DescribeEndpoint": endpoints.describe,
             "ListEndpoints": endpoints.list,
             "DeleteEndpoint": endpoints.delete,
+            "UpdateEndpoint": updates.update,
+            "UpdateEndpointWeightsAndCapacities": updates.weigh,
             "CreateInferenceComponent": components.create,
             "DescribeInferenceComponent": components.describe,
             "ListInferenceComponents": components.list,
+            "UpdateInferenceComponent": components.update,
             "UpdateInferenceComponentRuntimeConfig": components.set_copies,
             "DeleteInferenceComponent": components.delete,
             "AddTags": tags.add,

@@ -21,8 +21,10 @@ class Machines:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def fit(self, component: Record, copies: int) -> None:
+    def fit(self, component: Record, copies: int, specification: Mapping[str, Any] | None = None) -> None:
         """Make room for so many copies of a component, which its record then holds as ``Placed``.
+
+        ``specification``: another than the record's, which is to follow.
 
         Raises DeploymentFailure when there is no room.
         """
@@ -33,7 +35,8 @@ class Machines:
         spec = specs.from_document(endpoint.document["Spec"])
         scaling = _scaling(endpoint, number)
         most = spec.variants[number].instance_count if scaling is None else scaling.get("MaxInstanceCount", _MOST)
-        needed = self._needed(component, spec.variants[number].instance_type, {component.arn: copies})
+        each = _requirements(specification or component.document["Specification"])
+        needed = self._needed(component, spec.variants[number].instance_type, (each, copies))
         if needed > most:
             raise DeploymentFailure(words.NO_ROOM.format())
         if scaling is not None:
@@ -51,7 +54,7 @@ class Machines:
         if scaling is not None:
             instance_type = specs.from_document(endpoint.document["Spec"]).variants[number].instance_type
             self._have(
-                endpoint, number, max(scaling.get("MinInstanceCount", 1), self._needed(component, instance_type, {}))
+                endpoint, number, max(scaling.get("MinInstanceCount", 1), self._needed(component, instance_type, None))
             )
 
     def _variant(self, component: Record) -> tuple[Record, int] | None:
@@ -63,15 +66,16 @@ class Machines:
         name = component.document["VariantName"]
         return (endpoint, names.index(name)) if name in names else None
 
-    def _needed(self, component: Record, instance_type: str, copies: Mapping[str, int]) -> int:
-        """Instances for all components of a variant; ``copies``, by ARN, of those that are about to change."""
-        wanted = [
-            (_requirements(each), copies.get(each.arn, each.document.get("Placed", 0)))
+    def _needed(self, component: Record, instance_type: str, wanted: tuple[Requirements, int] | None) -> int:
+        """Instances for all components of a variant; ``wanted``: what this one is about to have."""
+        copies = [
+            (_requirements(each.document["Specification"]), each.document.get("Placed", 0))
             for each in self._store.all(Kind.INFERENCE_COMPONENT)
             if each.document["EndpointArn"] == component.document["EndpointArn"]
             and each.document["VariantName"] == component.document["VariantName"]
+            and not (wanted and each.arn == component.arn)
         ]
-        return placement.machines(instance_type, wanted)
+        return placement.machines(instance_type, [*copies, wanted] if wanted else copies)
 
     def _have(self, endpoint: Record, number: int, count: int) -> None:
         spec = specs.from_document(endpoint.document["Spec"])
@@ -87,5 +91,5 @@ def _scaling(endpoint: Record, number: int) -> Mapping[str, Any] | None:
     return given if given.get("Status") == "ENABLED" else None
 
 
-def _requirements(component: Record) -> Requirements:
-    return Requirements.of(component.document["Specification"]["ComputeResourceRequirements"])
+def _requirements(specification: Mapping[str, Any]) -> Requirements:
+    return Requirements.of(specification["ComputeResourceRequirements"])

@@ -18,11 +18,12 @@ from bloomery.sagemaker.emulator import eventstream, hop, parameters, words
 from bloomery.sagemaker.emulator.asynchronous import Asynchronous
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import Surroundings
-from bloomery.sagemaker.emulator.fleet import Endpoint, LocalFleet, Variant
+from bloomery.sagemaker.emulator.fleet import LocalFleet
 from bloomery.sagemaker.emulator.hop import Exchange, ModelError
 from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.invocations import Invocations
 from bloomery.sagemaker.emulator.limits import Limits
+from bloomery.sagemaker.emulator.running import Endpoint, Variant
 
 log = logging.getLogger(__name__)
 
@@ -232,12 +233,10 @@ def _broken(message: str, code: str) -> bytes:
 
 def _variant(endpoint: Endpoint, target: str | None) -> Variant | None:
     """The variant that the request names, or one by weight; None when none can answer."""
-    if target is None:
-        return endpoint.choose()
-    if target not in endpoint.variants:
+    if target is not None and not endpoint.has(target):
         spec = endpoint.spec
         raise _refusal(words.NO_VARIANT.format(variant=target, endpoint=spec.name, account=spec.account))
-    return endpoint.variants[target]
+    return endpoint.choose(target)
 
 
 def _refusal(text: str) -> AwsError:
