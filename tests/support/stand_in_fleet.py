@@ -26,8 +26,8 @@ class StandInFleet:
         self._counts: dict[str, dict[str, int]] = {}
 
     async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
-        self._running[spec.name] = spec
-        self._counts[spec.name] = {variant.name: variant.instance_count for variant in spec.variants}
+        self._running[spec.key] = spec
+        self._counts[spec.key] = {variant.name: variant.instance_count for variant in spec.variants}
         await self._deploy(spec, phase)
 
     async def _deploy(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ class StandInFleet:
         print(f"weights of {endpoint}: {dict(weights)}", flush=True)
 
     async def stage(self, spec: EndpointSpec, counts: Mapping[str, int], phase: Callable[[str], None]) -> None:
-        self._successors[spec.name] = spec
+        self._successors[spec.key] = spec
         _check_room(spec.variants[0].container.environment, max(counts.values()))
         await self._deploy(spec, phase)
         print(f"staged {dict(counts)} of {spec.name}", flush=True)

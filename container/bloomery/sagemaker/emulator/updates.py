@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import deployment_configs, specs, words
-from bloomery.sagemaker.emulator.alarms import Watch
+from bloomery.sagemaker.emulator.alarms import Alarming
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.call import Call, find
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, VariantSpec
@@ -21,7 +21,6 @@ from bloomery.sagemaker.emulator.store import Kind, Record, Store
 
 logger = logging.getLogger(__name__)
 _UPDATABLE = ("InService", "UpdateRollbackFailed")
-Alarming = Callable[[str, Sequence[str]], Watch]  # region, names of alarms
 
 
 class Updates:
@@ -38,6 +37,8 @@ class Updates:
         config = find(self._store, call, Kind.ENDPOINT_CONFIG, given["EndpointConfigName"])
         old = specs.from_document(record.document["Spec"])
         new = spec_of(self._store, call, config)
+        if new.hosts_components != old.hosts_components:
+            raise AwsError(words.OTHER_KIND.format(arn=record.arn))
         excluded = {each["VariantPropertyType"] for each in given.get("ExcludeRetainedVariantProperties") or ()}
         if given.get("RetainAllVariantProperties"):
             new = _retained(old, new, excluded)
@@ -169,7 +170,7 @@ def _check_change(record: Record, old: EndpointSpec, weights: Mapping[str, float
         config = record.document["EndpointConfigName"]
         raise AwsError(words.NO_SUCH_VARIANTS.format(names=", ".join(unknown), config=config))
     for variant in _changed(old, weights, counts).variants:
-        if variant.instance_count == 0 and old.async_output is None:
+        if variant.instance_count == 0 and old.async_output is None and variant.container is not None:
             raise AwsError(words.NO_INSTANCES_LEFT.format(variant=variant.name))
     if sum(variant.weight for variant in _changed(old, weights, counts).variants) <= 0:
         raise AwsError(words.NO_WEIGHT_LEFT.format())
