@@ -19,6 +19,7 @@ from bloomery.checkpoints.progress import Progress
 from bloomery.engines.reader import CheckpointReader, Pending, Range, Reader
 from bloomery.engines.remote_code import refused_in_words
 from bloomery.errors import CheckpointError, UnsupportedModelError
+from bloomery.processes import rank
 from bloomery.sharding import WHOLE, Split
 
 __all__ = ["CheckpointReader", "Filler", "MetaModel", "build_on_meta", "fill", "read_config"]
@@ -128,6 +129,7 @@ class Filler:
         self._left: dict[str, torch.Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self._asked: dict[str, tuple[torch.Tensor, str]] = {}
         self.bytes = sum(self.unfilled().values())  # of this rank's share
+        rank.current.report("loading weights")
         self._progress = Progress("loading weights", self.bytes)
 
     def copy(self, name: str, source: str, split: Split = WHOLE) -> None:
