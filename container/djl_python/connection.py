@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,12 +98,15 @@ class Connection:
             self.dialect = dialect
         return request
 
-    def send(self, buffers: Iterable[bytes]) -> None:
+    def send(self, buffers: Sequence[bytes]) -> None:
         """Send all buffers, small ones together, large ones without a copy."""
         if os.getpid() != self._owner:
             os._exit(0)  # a handler that forked comes back twice; its copy must not answer as well
         small: list[bytes] = []
         try:
+            if sum(map(len, buffers)) < _READ:
+                self._socket.sendall(b"".join(buffers))
+                return
             for buffer in buffers:
                 if len(buffer) < _READ:
                     small.append(buffer)

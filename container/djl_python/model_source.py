@@ -1,4 +1,5 @@
-"""The checkpoint that ``option.model_id`` names in S3, as a directory: DJLServing's handlers find it so since 0.22."""
+"""The checkpoint that ``option.model_id`` names elsewhere, as a directory: so DJLServing's handlers find what lies in
+S3 since 0.22."""
 
 from __future__ import annotations
 
@@ -6,16 +7,19 @@ from typing import Any
 
 from bloomery.settings.table import STREAMED
 
+_ADDRESSES = ("s3://", "https://", "hf://")
+
 
 def localise(properties: dict[str, Any]) -> None:
-    """Fetch an ``s3://`` model_id (or s3url, its older name) and put the directory in its place, before the handler is
-    called. Hub ids and directories stay as they are, and so does what option.load_format wants streamed past the disk.
-    Raises CheckpointError."""
+    """Fetch a model_id (or s3url, its older name) that is an address, and put the directory in its place, before the
+    handler is called. Hub ids and directories stay as they are, and so does what option.load_format wants streamed past
+    the disk. Raises CheckpointError."""
     if properties.get("load_format") in STREAMED:
         return
     for name in ("model_id", "s3url"):
         uri = properties.get(name)
-        if isinstance(uri, str) and uri.startswith("s3://"):
-            from bloomery import checkpoints  # loads boto3
+        if isinstance(uri, str) and uri.startswith(_ADDRESSES):
+            from bloomery import checkpoints
 
-            properties["model_id"] = str(checkpoints.fetch(uri, any_layout=True))
+            path = checkpoints.fetch(uri, revision=properties.get("revision"), any_layout=True)
+            properties["model_id"] = str(path)

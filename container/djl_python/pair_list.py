@@ -16,14 +16,13 @@ class PairList:
         pair_list: PairList | Iterable[tuple[str | None, Any]] | None = None,
         pair_map: Mapping[str, Any] | None = None,
     ) -> None:
-        if len(keys or ()) != len(values or ()):
-            raise ValueError(
-                f"PairList needs as many keys as values: {len(keys or ())} keys, {len(values or ())} values"
-            )
         self.keys: list[str | None] = list(keys or ())
         self.values: list[Any] = list(values or ())
-        for key, value in [*(pair_list or ()), *(pair_map or {}).items()]:
-            self.add(key, value)
+        if len(self.keys) != len(self.values):
+            raise ValueError(f"PairList needs as many keys as values: {len(self.keys)} keys, {len(self.values)} values")
+        if pair_list or pair_map:
+            for key, value in [*(pair_list or ()), *(pair_map or {}).items()]:
+                self.add(key, value)
 
     def add(
         self,

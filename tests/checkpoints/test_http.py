@@ -257,9 +257,12 @@ class TestProxies:
 
 class TestSettings:
     def test_timeouts_and_certificates_come_from_the_environment(self) -> None:
-        environment = {STALL_TIMEOUT: "2.5", CONNECT_TIMEOUT: "3", "AWS_CA_BUNDLE": "/ca.pem"}
+        environment = {STALL_TIMEOUT: "2.5", CONNECT_TIMEOUT: "3", "REQUESTS_CA_BUNDLE": "/ca.pem"}
         transport = Transport.read(environment)
         assert (transport.stall_timeout, transport.connect_timeout, transport.ca_bundle) == (2.5, 3.0, "/ca.pem")
+
+    def test_openssls_own_variable_comes_first(self) -> None:
+        assert Transport.read({"REQUESTS_CA_BUNDLE": "/ca.pem", "SSL_CERT_FILE": "/own.pem"}).ca_bundle is None
 
     @pytest.mark.parametrize("text", ["soon", "0", "-1", "inf", "nan"])
     def test_a_timeout_that_is_none_is_refused(self, text: str) -> None:

@@ -25,6 +25,7 @@ from bloomery.checkpoints import manifest, output_s3, shard_weights
 from bloomery.checkpoints.presharded import Index
 from bloomery.checkpoints.shard import shard
 from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
+from bloomery.processes.lock import FileLock
 from bloomery.sharding import FAMILIES, Heads, split
 
 
@@ -192,6 +193,16 @@ def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / ".split.sharding" / "tp_00_00.safetensors").write_bytes(b"half")
     assert shard(str(path), str(tmp_path / "split"), tensor_parallel=2).made
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bloom", "split"]
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    path = tiny_model("bloom", tmp_path / "bloom")
+    lock = FileLock(tmp_path / ".split.sharding.lock")
+    assert lock.acquired()
+    with pytest.raises(CheckpointError, match="is being written by another process"):
+        shard(str(path), str(tmp_path / "split"), tensor_parallel=2)
+    lock.release()
+    assert shard(str(path), str(tmp_path / "split"), tensor_parallel=2).made
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,12 @@ from pathlib import Path
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from tests.support.certificates import make_certificate
 from tests.support.server import model_directory, serving
+from tests.support.web_server import files, web_server
 
+from bloomery.checkpoints import manifest
+from bloomery.checkpoints.manifest import Listed
 from djl_python.model_source import localise
 
 HANDLER = """
@@ -61,6 +65,16 @@ def test_what_cannot_be_fetched_is_the_reason_why_the_model_fails(tmp_path: Path
     with serving(directory, env=aws, ready=False) as server:
         assert server.wait() == 1
         assert "s3://store/absent" in server.err.read_text().partition("what:")[2]
+
+
+def test_a_web_directory_is_a_directory_too(tmp_path: Path) -> None:
+    listed = {"hamlet.txt": Listed(5, None, None)}
+    content = {"/words/MANIFEST.json": manifest.written(listed), "/words/hamlet.txt": b"To be"}
+    certificate = make_certificate(tmp_path)
+    with web_server(files(content), certificate) as site:
+        directory = model_directory(tmp_path / "own", HANDLER, f"engine=Python\noption.model_id={site.url}/words/\n")
+        with serving(directory, env={"SSL_CERT_FILE": str(certificate[0])}) as server:
+            assert server.post({}).json() == {"hamlet.txt": "To be"}
 
 
 def test_other_sources_are_left_alone() -> None:

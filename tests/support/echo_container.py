@@ -1,8 +1,9 @@
 """A container that does what it is told: /ping and /invocations with nothing but the standard library.
 
 ``python echo_container.py serve``. Variables: SLOW_START (seconds before /ping is 200), DIE_AT_START (exit status, at
-once), IGNORE_TERM=1. A body {"do": …} may hold ``status``, ``sleep``, ``stream`` (pieces) with ``pause`` and
-``break_after`` (pieces), ``exit``, ``environment``, ``files``, ``write``; any other body comes back as it is.
+once), IGNORE_TERM=1. A body {"do": …} may hold ``status``, ``sleep``, ``stream`` (pieces) with ``pause``,
+``break_after`` (pieces) and ``gate`` (a directory: piece N waits for the file N in it), ``exit``,
+``environment``, ``files``, ``write``; any other body comes back as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 STARTED = time.monotonic()
@@ -46,13 +48,9 @@ class Handler(BaseHTTPRequestHandler):
         if "environment" in wanted:
             return dict(os.environ)
         if "files" in wanted:
-            return {
-                os.path.relpath(os.path.join(root, name), wanted["files"]): oct(
-                    os.stat(os.path.join(root, name)).st_mode
-                )
-                for root, _, names in os.walk(wanted["files"])
-                for name in names
-            }
+            root = Path(wanted["files"])
+            files = [path for path in root.rglob("*") if path.is_file()]
+            return {str(path.relative_to(root)): oct(path.stat().st_mode) for path in files}
         if "write" in wanted:
             try:
                 with open(wanted["write"], "w") as file:
@@ -69,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
         for number, piece in enumerate(wanted["stream"]):
             if number == wanted.get("break_after"):
                 os._exit(9)
+            while "gate" in wanted and number and not Path(wanted["gate"], str(number)).exists():
+                time.sleep(0.01)
             data = piece.encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.flush()

@@ -28,6 +28,7 @@ from bloomery.sagemaker.emulator.deployment import (
     EndpointSpec,
     ImageRule,
     ModelData,
+    Routing,
     Surroundings,
     VariantSpec,
 )
@@ -139,12 +140,13 @@ def endpoint(
     download: float = 60,
     variants: Mapping[str, float] | None = None,
     output: AsyncOutput | None = None,
+    routing: Routing = Routing.RANDOM,
 ) -> EndpointSpec:
     """An endpoint of the echo container; ``variants``: weights by name."""
     name = name or f"e-{uuid.uuid4().hex[:12]}"
     container = ContainerSpec(image, environment or {}, data or ModelData(), "model")
     made = tuple(
-        VariantSpec(variant, container, "ml.g5.xlarge", count, weight, download, startup)
+        VariantSpec(variant, container, "ml.g5.xlarge", count, weight, download, startup, routing)
         for variant, weight in (variants or {"AllTraffic": 1.0}).items()
     )
     return EndpointSpec(name, f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:endpoint/{name}", "config", made, output)

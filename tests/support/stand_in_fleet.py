@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bloomery.cli import emulating
@@ -21,10 +21,16 @@ from bloomery.sagemaker.emulator.deployment import EndpointSpec, Hosting, Surrou
 class StandInFleet:
     def __init__(self) -> None:
         self._running: dict[str, EndpointSpec] = {}
+        self._successors: dict[str, EndpointSpec] = {}
+        self._counts: dict[str, dict[str, int]] = {}
 
     async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
-        wanted = spec.variants[0].container.environment
         self._running[spec.name] = spec
+        self._counts[spec.name] = {variant.name: variant.instance_count for variant in spec.variants}
+        await self._deploy(spec, phase)
+
+    async def _deploy(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
+        wanted = spec.variants[0].container.environment
         phase("waiting for /ping")
         await asyncio.sleep(float(wanted.get("SECONDS", "0")))
         while "HOLD" in wanted and Path(wanted["HOLD"]).exists():  # noqa: ASYNC110 - another process removes it
@@ -41,7 +47,30 @@ class StandInFleet:
             print(f"stopped {endpoint}", flush=True)
 
     async def scale(self, endpoint: str, variant: str, count: int) -> None:
-        raise AssertionError("nobody scales yet")
+        self._counts[endpoint][variant] = count
+
+    def counts(self, endpoint: str) -> dict[str, int]:
+        return self._counts[endpoint]
+
+    def weigh(self, endpoint: str, weights: Mapping[str, float]) -> None:
+        print(f"weights of {endpoint}: {dict(weights)}", flush=True)
+
+    async def stage(self, spec: EndpointSpec, counts: Mapping[str, int], phase: Callable[[str], None]) -> None:
+        self._successors[spec.name] = spec
+        await self._deploy(spec, phase)
+        print(f"staged {dict(counts)} of {spec.name}", flush=True)
+
+    def shift(self, endpoint: str, share: float) -> None:
+        print(f"share of {endpoint}: {share:g}", flush=True)
+
+    async def promote(self, endpoint: str) -> None:
+        self._running[endpoint] = spec = self._successors.pop(endpoint)
+        self._counts[endpoint] = {variant.name: variant.instance_count for variant in spec.variants}
+        print(f"promoted {endpoint}", flush=True)
+
+    async def withdraw(self, endpoint: str) -> None:
+        self._successors.pop(endpoint, None)
+        print(f"withdrawn {endpoint}", flush=True)
 
     def last_lines(self, endpoint: str, count: int) -> list[str]:
         return [f"a line of {endpoint}"] if endpoint in self._running else []

@@ -101,7 +101,7 @@ def told(what: str, host: str = "the server") -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise CheckpointError(
             f"{what}: the certificate of {host} is not trusted (CERTIFICATE_VERIFY_FAILED: {error.verify_message}): "
-            "name the file of its authority's certificate in AWS_CA_BUNDLE or SSL_CERT_FILE"
+            "name the file of its authority's certificate in AWS_CA_BUNDLE (for S3) or SSL_CERT_FILE (for the rest)"
         ) from error
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:

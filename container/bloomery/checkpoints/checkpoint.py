@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bloomery.checkpoints import presharded
 from bloomery.checkpoints.choice import wanted_files, weight_files
+from bloomery.checkpoints.directory import DirectorySource
 from bloomery.checkpoints.fetch import fetch
 from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.reading import read_bytes
@@ -63,9 +64,11 @@ def locate(
     elif load_format not in ("auto", *STREAMED):
         raise ConfigurationError(f"option.load_format={load_format}: it must be auto or stream")
     if load_format in STREAMED and local_path(str(uri)) is None:
-        checkpoint = _streamed(open_source(uri, revision=revision), uri, revision, allow_pickle)
-        if checkpoint is not None:
-            return checkpoint
+        source = open_source(uri, revision=revision)
+        if not isinstance(source, DirectorySource):  # which is a hub's own cache, when nobody may be asked
+            checkpoint = _streamed(source, uri, revision, allow_pickle)
+            if checkpoint is not None:
+                return checkpoint
     path = fetch(uri, revision=revision)
     if not allow_pickle:
         _refuse_pickles([file.name for file in path.iterdir()], str(uri))
@@ -80,10 +83,10 @@ def _streamed(source: Source, uri: str | Path, revision: str | None, allow_pickl
         names = [entry.name for entry in entries]
         if not allow_pickle:
             _refuse_pickles(names, source.uri)
-        log.warning(
-            "option.load_format=stream: %s is fetched to disk, because only unsplit safetensors can be streamed; "
-            "convert torch's own files with `bloomery shard SRC DST`", source.uri,
-        )  # fmt: skip
+        reason = "only safetensors can be streamed; convert it with `bloomery shard SRC DST`"
+        if presharded.CONFIG in names:
+            reason = "it is split for its ranks, each of which then maps its own files only"
+        log.warning("option.load_format=stream: %s is fetched to disk: %s", source.uri, reason)
         return None
     small = [name for name in wanted_files(entry.name for entry in entries) if not name.endswith(".safetensors")]
     path = fetch(uri, revision=revision, allow_patterns=[glob.escape(name) for name in small], source=source)

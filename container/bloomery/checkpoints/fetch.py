@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bloomery.checkpoints.delivery import Delivery, deliver
+from bloomery.checkpoints.directory import DirectorySource
 from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.source import Source
 from bloomery.checkpoints.sources import local_path, open_source
@@ -55,6 +56,8 @@ def fetch(
     if local is not None:
         return _checked(local, text)
     source = source or open_source(text, revision=revision)
+    if isinstance(source, DirectorySource):  # a hub's model in the hub's own cache, when nobody may be asked
+        return _searched(source.path) if allow_patterns or any_layout else _checked(source.path, text)
     parent = Path(directory or tempfile.gettempdir())
     name = source.uri.rstrip("/").rpartition("/")[2].partition("@")[0]  # without what may be secret in a query
     asked = repr((text.removeprefix("hf://").rstrip("/"), revision, sorted(allow_patterns or ())))

@@ -207,6 +207,8 @@ class HubConnection:
 
 def _library() -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # a line for every request
     import huggingface_hub
     import huggingface_hub.constants
     import huggingface_hub.errors

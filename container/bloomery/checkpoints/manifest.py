@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,11 +61,6 @@ def read(text: bytes, where: str) -> dict[str, Listed]:
 def vouched(entries: Sequence[Entry], files: Mapping[str, Listed]) -> list[Entry]:
     """``entries`` with the manifest's checksums, where they have none of that kind and the sizes agree."""
     return [_vouched(entry, files.get(entry.name)) for entry in entries]
-
-
-def complete(names: Iterable[str], files: Mapping[str, Listed]) -> bool:
-    """Whether the manifest has a checksum for each of ``names``."""
-    return all(name in files and files[name].crc64nvme is not None for name in names)
 
 
 def _vouched(entry: Entry, listed: Listed | None) -> Entry:

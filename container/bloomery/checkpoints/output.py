@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -18,6 +17,7 @@ from bloomery.checkpoints import manifest
 from bloomery.checkpoints.manifest import Listed
 from bloomery.checkpoints.room import check_room
 from bloomery.errors import CheckpointError
+from bloomery.processes.lock import FileLock
 
 
 class Writer(Protocol):
@@ -79,19 +79,16 @@ class DirectoryOutput:
     def __init__(self, target: Path) -> None:
         self.target = Path(os.path.abspath(target))
         self._work = self.target.with_name(f".{self.target.name}.sharding")
+        self._lock = FileLock(self._work.with_name(self._work.name + ".lock"))
         self._opened = ExitStack()
 
     def __enter__(self) -> DirectoryOutput:
         try:
-            self._work.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self._work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if not self._lock.acquired():
+                raise CheckpointError(f"{self.target} is being written by another process: wait for it")
+            self._work.mkdir(exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{self._work} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise CheckpointError(f"{self.target} is being written by another process: wait for it") from None
         self._clear()  # what a run that was killed has left
         return self
 
@@ -102,7 +99,7 @@ class DirectoryOutput:
         if self._work.exists():  # else it has become the target
             self._clear()
             self._work.rmdir()
-        os.close(self._lock)
+        self._lock.release()
 
     def _clear(self) -> None:
         for left in self._work.iterdir():

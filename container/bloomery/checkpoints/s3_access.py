@@ -178,6 +178,7 @@ class S3Access:
 
         signing = {"signature_version": ANONYMOUS} if self._unsigned else {}
         config = Config(**self._config, **signing)
+        logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it found credentials, every time
         session = boto3.session.Session()  # one of our own: boto3's shared one keeps credentials for good
         client = session.client("s3", region_name=self._region, config=config)
         client.meta.events.register("before-send.s3.GetObject", _stop)

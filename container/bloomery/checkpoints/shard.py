@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -20,8 +20,8 @@ from bloomery.checkpoints.manifest import Listed
 from bloomery.checkpoints.number_formats import DTYPE_OPTIONS, TORCH_NAMES, named
 from bloomery.checkpoints.output import DirectoryOutput, Output, Summing
 from bloomery.checkpoints.output_s3 import S3Output
+from bloomery.checkpoints.presharded import Rounding
 from bloomery.checkpoints.progress import Progress
-from bloomery.checkpoints.quantise import Rounding
 from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.shard_plan import FILE_BYTES, INDEXES, Plan, plan
 from bloomery.checkpoints.shard_weights import Weights, write_weights
@@ -57,12 +57,14 @@ def shard(
     dtype: str | None = None,
     revision: str | None = None,
     file_bytes: int = FILE_BYTES,
+    seen: Callable[[int, int], object] | None = None,
 ) -> Report:
     """Write the checkpoint of ``uri`` into ``target``, split over ``tensor_parallel`` ranks.
 
     uri: whatever a checkpoint can be read from. target: a directory, or s3://bucket/prefix.
     dtype: fp32, fp16, bf16, or int8 for the linear layers that are split; None: as stored.
     With one rank and no int8 the result is an ordinary checkpoint (model.safetensors).
+    seen: hears of bytes that are done, and of all.
 
     What ``target`` holds already is left alone when it was made of the same files in the same way. Raises
     CheckpointError, ConfigurationError and UnsupportedModelError; nothing is then to be seen in ``target``.
@@ -95,7 +97,9 @@ def shard(
         sizes = {name: file.size for name, file in made.files.items()}
         sizes |= {name: entries[name].size for name in copied} | dict.fromkeys((*INDEXES, presharded.CONFIG, *small), 0)
         output.reserve(sizes)
-        weights = _stream(made, tensors, output, uri)
+        weights = _stream(
+            made, tensors, output, Progress("splitting checkpoint", made.source_bytes, what=uri, seen=seen)
+        )
         files = dict(weights.files)
         small = {name: text.encode() for name, text in made.index(weights.rounded, made_from).items()} | small
         for name in (*copied, *small):  # config.json last: what lacks it is no checkpoint to anybody
@@ -104,8 +108,7 @@ def shard(
         return Report(target, True, files, weights.rounded, made.source_bytes, time.monotonic() - began)
 
 
-def _stream(made: Plan, tensors: Tensors, output: Output, uri: str) -> Weights:
-    progress = Progress("splitting checkpoint", made.source_bytes, what=uri)
+def _stream(made: Plan, tensors: Tensors, output: Output, progress: Progress) -> Weights:
     weights = write_weights(made, tensors, output, progress.add)
     tensors.check()
     progress.finish()

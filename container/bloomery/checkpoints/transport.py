@@ -9,6 +9,7 @@ import ssl
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from bloomery.errors import CheckpointError, ConfigurationError
@@ -31,12 +32,15 @@ class Transport:
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)  # may hold a password
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] = os.environ, ca_bundle: str | None = None) -> Transport:
-        """As the environment says; raises ConfigurationError."""
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Transport:
+        """As the environment says; raises ConfigurationError. SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own: they
+        move the system's store.
+        """
+        bundle = None if environment.get("SSL_CERT_FILE") else environment.get("REQUESTS_CA_BUNDLE")
         return cls(
             _seconds(environment, CONNECT_TIMEOUT, cls.connect_timeout),
             _seconds(environment, STALL_TIMEOUT, cls.stall_timeout),
-            ca_bundle or environment.get("AWS_CA_BUNDLE") or environment.get("REQUESTS_CA_BUNDLE") or None,
+            bundle or None,
             urllib.request.getproxies_environment(),
         )
 
@@ -89,7 +93,8 @@ def connect(origin: Origin, transport: Transport) -> tuple[socket.socket, str | 
             return opened, proxy
         if proxy:
             _tunnel(opened, origin, proxy)
-        return _tls(transport).wrap_socket(opened, server_hostname=origin.host), None
+        context = _tls(transport.ca_bundle, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        return context.wrap_socket(opened, server_hostname=origin.host), None
     except TimeoutError:
         opened.close()
         raise TimeoutError(f"{where.authority} was silent for {transport.connect_timeout:g} s") from None
@@ -136,14 +141,16 @@ def _tunnel(opened: socket.socket, origin: Origin, proxy: str) -> None:
         )
 
 
-def _tls(transport: Transport) -> ssl.SSLContext:
+@lru_cache(maxsize=8)
+def _tls(ca_bundle: str | None, *store: str | None) -> ssl.SSLContext:
+    """To read the system's store takes 30 ms. ``store``: the variables that move it."""
     try:
-        context = ssl.create_default_context(cafile=transport.ca_bundle)
+        context = ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
         raise CheckpointError(
-            f"the certificates in {transport.ca_bundle} cannot be read ({error}): name a PEM file in AWS_CA_BUNDLE"
+            f"the certificates in {ca_bundle} cannot be read ({error}): name a PEM file in AWS_CA_BUNDLE"
         ) from error
-    if transport.ca_bundle is None and not context.cert_store_stats()["x509_ca"] and not _has_store():
+    if ca_bundle is None and not context.cert_store_stats()["x509_ca"] and not _has_store():
         context.load_verify_locations(_bundled())  # a slim image without ca-certificates
     return context
 

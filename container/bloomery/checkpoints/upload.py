@@ -26,7 +26,7 @@ from bloomery.checkpoints.manifest import Listed
 from bloomery.checkpoints.progress import Progress
 from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.s3 import S3Source
-from bloomery.checkpoints.s3_target import PART_BYTES, Part, S3Target, Unfinished, part_bytes
+from bloomery.checkpoints.s3_target import PART_BYTES, CancelledError, Part, S3Target, Unfinished, part_bytes
 from bloomery.checkpoints.upload_files import LocalFile, local_files, local_manifest
 from bloomery.errors import CheckpointError, ConfigurationError
 
@@ -67,11 +67,13 @@ def upload(
     resume: bool = True,
     connections: int = CONNECTIONS,
     part: int = PART_BYTES,
+    seen: Callable[[int, int], object] | None = None,
 ) -> Report:
     """Make ``uri`` (s3://bucket/prefix) hold the files of ``directory``, and a MANIFEST.json of them.
 
     dry_run: only say what would be done. resume: go on with parts that an interrupted upload has left, and leave them
     when this one is interrupted; otherwise they are dropped. part: bytes.
+    seen: hears of bytes that are done, and of all.
     Raises CheckpointError; ConfigurationError for an address that is none.
     """
     if not uri.startswith("s3://"):
@@ -82,7 +84,7 @@ def upload(
         uploading = _Uploading(target, files, local_manifest(directory), connections, part)
         report = uploading.plan(resume)
         if not dry_run:
-            uploading.run(report, resume)
+            uploading.run(report, resume, seen)
     report.seconds = time.monotonic() - began
     return report
 
@@ -126,7 +128,7 @@ class _Uploading:
         self._has_manifest = there.pop(manifest.NAME, None) is not None
         if self._has_manifest:
             self._remote = _remote_manifest(self._target.uri)
-        unfinished = self._target.unfinished()
+        unfinished = self._unfinished()
         steps = []
         for file in self._files:
             equal = there.get(file.name) == file.size and self._is_equal(file)
@@ -135,16 +137,30 @@ class _Uploading:
         names = {file.name for file in self._files}
         return Report(self._target.uri, steps, sorted(name for name in there if name not in names))
 
-    def run(self, report: Report, resume: bool) -> None:
+    def _unfinished(self) -> Mapping[str, Sequence[Unfinished]]:
+        """Not every server can list them, and not every role may."""
+        try:
+            return self._target.unfinished()
+        except CancelledError:
+            raise
+        except CheckpointError as error:
+            log.warning("unfinished uploads are not known, so none is gone on with: %s", error)
+            return {}
+
+    def run(self, report: Report, resume: bool, seen: Callable[[int, int], object] | None) -> None:
         """Do what was planned."""
         todo = [step for step in report.steps if not step.there]
-        progress = Progress(PHASE, sum(step.file.size for step in todo), what=report.uri)
+        progress = Progress(PHASE, sum(step.file.size for step in todo), what=report.uri, seen=seen)
         if not resume:
-            self._drop(self._target.unfinished())
+            self._drop(self._unfinished())
         if todo and self._has_manifest:
-            self._target.delete(manifest.NAME)  # it would vouch for objects that are about to be others
+            self._target.put(manifest.NAME, manifest.written({}))  # it vouches for what is about to be replaced
         with self._pools() as (pool, hashing):
-            shas = {file.name: hashing.submit(file.sha256) for file in self._files if not self._known_sha(file)}
+            shas = {
+                file.name: hashing.submit(file.sha256, self._target.cancelled)
+                for file in self._files
+                if not self._known_sha(file)
+            }
             try:
                 self._send(todo, pool, report, progress)
                 files = {file.name: self._listed(file, shas) for file in self._files}

@@ -7,15 +7,14 @@ from collections import Counter
 from bloomery import cli
 from bloomery.checkpoints.progress import megabytes
 from bloomery.checkpoints.shard import Report, shard
-from bloomery.cli import logs
+from bloomery.cli.bar import reporting
 from bloomery.cli.interruption import terminable
 
 
 def write(source: str, target: str, ranks: int, dtype: str | None, revision: str | None) -> int:
     """Do it, and print what was made."""
-    logs.configure()
-    with terminable():
-        report = shard(source, target, tensor_parallel=ranks, dtype=dtype, revision=revision)
+    with terminable(), reporting() as seen:
+        report = shard(source, target, tensor_parallel=ranks, dtype=dtype, revision=revision, seen=seen)
     for line in _lines(report):
         print(line)
     return cli.OK

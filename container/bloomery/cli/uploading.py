@@ -5,15 +5,14 @@ from __future__ import annotations
 from bloomery import cli
 from bloomery.checkpoints.progress import megabytes
 from bloomery.checkpoints.upload import Report, Step, upload
-from bloomery.cli import logs
+from bloomery.cli.bar import reporting
 from bloomery.cli.interruption import terminable
 
 
 def send(directory: str, uri: str, dry_run: bool, resume: bool, connections: int) -> int:
     """Do it, and print what was done with each file."""
-    logs.configure()
-    with terminable():
-        report = upload(directory, uri, dry_run=dry_run, resume=resume, connections=connections)
+    with terminable(), reporting() as seen:
+        report = upload(directory, uri, dry_run=dry_run, resume=resume, connections=connections, seen=seen)
     for line in _lines(report, dry_run):
         print(line)
     return cli.OK

@@ -18,28 +18,27 @@ def log(
     """Write the line; ``status`` is "gone" when the client left before there was one."""
     if path in _SILENT and status == 200:
         return
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    shown = path.encode("unicode_escape").decode("ascii")  # a %0a in the path must not become a line of the log
-    line = f"{remote} {method} {shown} {status} {size} bytes {seconds * 1000:.1f} ms {request_id}"
-    logger.handle(_Record(line))
+    if logger.isEnabledFor(logging.INFO):
+        logger.handle(_Record((remote, method, path, status, size, seconds * 1000, request_id)))
 
 
 class _Record(logging.LogRecord):
     """A record of this log. The library's own looks for the line of code that logs: twice the time of all the rest."""
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, fields: tuple[object, ...]) -> None:
         self.__dict__ = _FIELDS.copy()
-        self.msg = line
+        self.args = fields
         self.created = time.time()
-        self.msecs = (self.created - int(self.created)) * 1000
+        self.msecs = self.created % 1 * 1000
 
     def getMessage(self) -> str:  # noqa: N802  # logging's name
-        """The line."""
-        return str(self.msg)
+        """The line, made when a handler asks for it."""
+        remote, method, path, *rest = self.args or ()
+        # A %0a in the path must not become a line of the log.
+        return self.msg % (remote, method, str(path).encode("unicode_escape").decode("ascii"), *rest)
 
 
-_FIELDS = vars(logging.LogRecord(logger.name, logging.INFO, __file__, 0, "", (), None))
+_FIELDS = vars(logging.LogRecord(logger.name, logging.INFO, __file__, 0, "%s %s %s %s %d bytes %.1f ms %s", None, None))
 
 
 class NotHttp(logging.Filter):

@@ -117,9 +117,9 @@ class _Inference:
         question = await self.read(http)
         return await self.submit(http, self._registry.get(name, version), question)
 
-    async def read(self, http: web.Request) -> Request:
+    def read(self, http: web.Request) -> Awaitable[Request]:
         """The request as the worker protocol has it."""
-        return await read(http, http[REQUEST_ID], self._settings.max_request_size)
+        return read(http, http[REQUEST_ID], self._settings.max_request_size)
 
     async def submit(
         self, http: web.Request, model: Model, question: Request, change: Callable[[Answer], Answer] = lambda it: it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -61,8 +60,6 @@ class Connection(web.RequestHandler):
         else:
             error = RequestError(f"the server failed to answer: {type(exc).__name__}")
         answer = response.of_error(error)
-        answer.headers[hdrs.SERVER] = "bloomery"
-        answer.headers["x-request-id"] = str(uuid.uuid4())
         answer.force_close()
         return answer
 

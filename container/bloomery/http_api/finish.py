@@ -40,9 +40,9 @@ class Finish:
 
     def lines(self, http: web.BaseRequest, headers: CIMultiDict[str]) -> str | None:
         """The same as lines to be sent beside ``headers``; None where these have a say in it, or another origin has."""
-        if self._cross_origin is not None or self._request_id in headers:
+        if self._cross_origin is not None:
             return None
-        if any(name in headers for name in _CACHING):
+        if headers and (self._request_id in headers or any(name in headers for name in _CACHING)):
             return None
         return f"{self._request_id}: {self._identifier(http)}\r\n{_LINES}"
 

@@ -51,7 +51,7 @@ async def read(request: web.Request, identifier: str, limit: int) -> Request:
     refuse_too_large(request.content_length, limit)
     properties = _properties(request)
     properties["requestId"] = identifier
-    content = await _body(request, limit)
+    content = _plain_body(request, limit) or await _body(request, limit)
     content += [(key, value.encode("utf-8", "replace")) for key, value in request.query.items()]
     return Request(properties, content)
 
@@ -94,7 +94,7 @@ def _properties(request: web.Request) -> dict[str, str]:
     return dict(by_lower.values())
 
 
-@lru_cache(1024)
+@lru_cache(512)
 def _header(raw_name: bytes) -> tuple[str, str, bool]:
     """A header's name, the same in lower case, and whether the worker gets the header as it is."""
     name = raw_name.decode("latin-1")
@@ -116,17 +116,30 @@ def _add_attributes(by_lower: dict[str, tuple[str, str]], value: str) -> None:
             by_lower[lower] = name.strip(), text.strip()
 
 
+def _plain_body(request: web.Request, limit: int) -> list[ContentPart] | None:
+    """The body if it is no form and here in whole, as that of nearly every small request is; else None."""
+    if not request.content.is_eof() or "form" in request.headers.get(hdrs.CONTENT_TYPE, "").lower():
+        return None
+    body = request.content.read_nowait()
+    if len(body) > limit:
+        raise _too_large(limit)
+    return [("data", body)]
+
+
+def _too_large(limit: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"the request's body has more than the {limit} bytes that this server takes (SERVING_MAX_REQUEST_SIZE)"
+    )
+
+
 async def _body(request: web.Request, limit: int) -> list[ContentPart]:
-    # Most requests are no forms, and aiohttp parses the header with the email library.
-    kind = request.content_type.lower() if "form" in request.headers.get(hdrs.CONTENT_TYPE, "").lower() else ""
+    kind = request.content_type.lower()
     if kind == "multipart/form-data":
         return await _multipart(request, limit) or [("data", b"")]
     try:
-        body = _read_at_once(request, limit) if request.content.is_eof() else await request.read()
+        body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
-        raise PayloadTooLargeError(
-            f"the request's body has more than the {limit} bytes that this server takes (SERVING_MAX_REQUEST_SIZE)"
-        ) from error
+        raise _too_large(limit) from error
     # curl -d says "form" when nobody says otherwise; a body that begins as JSON does is not one.
     if kind == "application/x-www-form-urlencoded" and body and body.lstrip()[:1] not in (b"{", b"["):
         try:
@@ -135,14 +148,6 @@ async def _body(request: web.Request, limit: int) -> list[ContentPart]:
             raise BadRequestError(f"the body is not application/x-www-form-urlencoded: {error}") from error
         return [(_text(key), value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
     return [("data", body)]
-
-
-def _read_at_once(request: web.Request, limit: int) -> bytes:
-    """A body that is here in whole, as that of nearly every small request is."""
-    body = request.content.read_nowait()
-    if len(body) > limit:
-        raise web.HTTPRequestEntityTooLarge(limit)
-    return body
 
 
 def _text(key: str) -> str:
@@ -180,7 +185,7 @@ def _decoded(part: BodyPartReader, data: bytes) -> bytes:
 def model_name(request: web.Request, content: list[ContentPart], properties: Mapping[str, str]) -> str | None:
     """The model an /invocations request asks for: by query, header or content part, in that order."""
     stated = request.query.get("model_name")
-    if not stated:
+    if not stated and ("model_name" in request.headers or CUSTOM_ATTRIBUTES in request.headers):
         stated = property_of(properties, "model_name")
     if not stated:
         part = next((data for key, data in content if key == "model_name"), None)

@@ -44,7 +44,7 @@ _MAX_LINE, _MAX_LINES_TOGETHER, _MAX_LINES = 8000, 32_000, 90
 _WITHOUT_BODY = (204, 205, 304)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Head:
     """Status line and headers that may be sent as they are. ``explanation`` replaces the body when it is not None."""
 

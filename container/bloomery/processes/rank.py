@@ -71,14 +71,16 @@ class Rank:
         with self._lock:
             self._request_id = request_id
             self._steps += 1
-            self._cancelled.clear()
+            if self._cancelled.is_set():
+                self._cancelled.clear()
 
     def end(self) -> None:
         """The request is over."""
         with self._lock:
             self._request_id = ""
             self._steps += 1
-            self._cancelled.clear()
+            if self._cancelled.is_set():
+                self._cancelled.clear()
 
     def cancel(self, request_id: str) -> None:
         """Ask the running request to stop, if it is still that one."""

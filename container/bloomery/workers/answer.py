@@ -11,7 +11,7 @@ from bloomery.errors import StreamError
 from bloomery.protocol.frames import ContentPart
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
     """``stream`` is None for a complete answer, whose body is ``content``; else it yields the body's pieces.
 

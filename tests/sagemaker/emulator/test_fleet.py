@@ -13,7 +13,7 @@ from tests.support.hosting import World, endpoint, hosted, packed, until
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import container, isolation
-from bloomery.sagemaker.emulator.deployment import EndpointSpec, ImageRule, ModelData
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, ImageRule, ModelData, Routing
 from bloomery.sagemaker.emulator.fleet import LocalFleet
 
 
@@ -180,7 +180,7 @@ async def test_scaling_adds_and_removes_instances(tmp_path: Path) -> None:
 
 async def test_the_instance_with_the_fewest_requests_is_next(tmp_path: Path) -> None:
     async with hosted(tmp_path) as world:
-        spec = endpoint(count=2)
+        spec = endpoint(count=2, routing=Routing.LEAST_OUTSTANDING_REQUESTS)
         await world.start(spec)
         busy, idle = world.instances(spec.name)
         busy.outstanding = 1

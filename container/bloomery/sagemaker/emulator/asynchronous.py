@@ -15,11 +15,12 @@ from bloomery.sagemaker.emulator import hop, words
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.deployment import AsyncOutput
-from bloomery.sagemaker.emulator.fleet import Endpoint, LocalFleet, Variant
+from bloomery.sagemaker.emulator.fleet import LocalFleet
 from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.invocations import Invocations
 from bloomery.sagemaker.emulator.limits import Limits
 from bloomery.sagemaker.emulator.metrics import Metrics
+from bloomery.sagemaker.emulator.running import Endpoint, Variant
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class Asynchronous:
         while queue.waiting:
             endpoint = self._fleet.serving(name)
             if endpoint is None:
-                queue.waiting.clear()
+                del self._queues[name]
                 return
             request = queue.waiting[0]
             if time.monotonic() > request.expires:
@@ -132,7 +133,10 @@ class Asynchronous:
     ) -> None:
         spec, arrived = endpoint.spec, time.perf_counter()
         try:
-            body = await self._input(endpoint, request)
+            try:
+                body = await self._input(endpoint, request)
+            finally:
+                instance.release()  # from here on the invocation itself counts
             operation = "InvokeEndpointAsync"
             with self._invocations.on(
                 operation, endpoint, variant, instance, request.headers, body, arrived
@@ -187,17 +191,14 @@ def _with_room(endpoint: Endpoint, queue: _Queue) -> tuple[Variant, Instance] | 
     """A place for one more invocation, which is taken at once; None when every instance has enough."""
     output = endpoint.spec.async_output
     limit = (output.max_concurrent if output else None) or _AT_A_TIME
-    free = [
-        (variant, instance)
-        for variant in endpoint.variants.values()
-        for instance in variant.healthy
-        if queue.active.get(instance.id, 0) < limit
-    ]
-    if not free:
-        return None
-    variant, instance = min(free, key=lambda pair: queue.active.get(pair[1].id, 0))
-    queue.active[instance.id] = queue.active.get(instance.id, 0) + 1
-    return variant, instance
+    for able in endpoint.able():
+        free = [pair for pair in able if queue.active.get(pair[1].id, 0) < limit]
+        if free:
+            variant, instance = min(free, key=lambda pair: queue.active.get(pair[1].id, 0))
+            queue.active[instance.id] = queue.active.get(instance.id, 0) + 1
+            instance.take()  # while the input is read: an instance that leaves waits for it
+            return variant, instance
+    return None
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from bloomery.sagemaker.emulator.endpoints import Endpoints
 from bloomery.sagemaker.emulator.models import Lookup, Models
 from bloomery.sagemaker.emulator.store import Store
 from bloomery.sagemaker.emulator.tags import Tags
+from bloomery.sagemaker.emulator.updates import Updates
 
 logger = logging.getLogger(__name__)
 TARGET = "SageMaker."
@@ -29,7 +30,9 @@ Operation = Callable[[Call], Awaitable[Mapping[str, Any] | None]]
 class Control:
     """Answers the operations of hosting, and refuses others in words."""
 
-    def __init__(self, store: Store, endpoints: Endpoints, lookup: Lookup, around: Surroundings) -> None:
+    def __init__(
+        self, store: Store, endpoints: Endpoints, updates: Updates, lookup: Lookup, around: Surroundings
+    ) -> None:
         self._around = around
         models, configs, tags = Models(store, lookup), EndpointConfigs(store), Tags(store)
         self._operations: dict[str, Operation] = {
@@ -45,6 +48,8 @@ class Control:
             "DescribeEndpoint": endpoints.describe,
             "ListEndpoints": endpoints.list,
             "DeleteEndpoint": endpoints.delete,
+            "UpdateEndpoint": updates.update,
+            "UpdateEndpointWeightsAndCapacities": updates.weigh,
             "AddTags": tags.add,
             "ListTags": tags.list,
             "DeleteTags": tags.delete,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +30,13 @@ class ContainerSpec:
     model_name: str
 
 
+class Routing(StrEnum):
+    """How a variant's instances share its requests."""
+
+    LEAST_OUTSTANDING_REQUESTS = "LEAST_OUTSTANDING_REQUESTS"
+    RANDOM = "RANDOM"
+
+
 @dataclass(frozen=True)
 class VariantSpec:
     """One production variant: ``instance_count`` copies of a container, which get requests by ``weight``."""
@@ -40,6 +48,7 @@ class VariantSpec:
     weight: float
     download_timeout: float  # seconds for the model's data: its download and its extraction
     startup_timeout: float  # seconds from the container's start to its first 200 from /ping
+    routing: Routing = Routing.RANDOM
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,11 @@ class EndpointSpec:
 
 
 class Fleet(Protocol):
-    """Runs endpoints. Their names are unique; for each there is one ``start``, then one ``stop``."""
+    """Runs endpoints. Their names are unique; for each there is one ``start``, then one ``stop``.
+
+    Between the two an endpoint can be updated: its successor is staged beside the generation that serves, gets a share
+    of the requests, and is promoted or withdrawn in the end.
+    """
 
     async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
         """Return when every instance is healthy. ``phase`` is told what is going on ("downloading the model").
@@ -86,7 +99,31 @@ class Fleet(Protocol):
         """End whatever runs for the endpoint: SIGTERM, 30 s, SIGKILL. An unknown name is none of its business."""
 
     async def scale(self, endpoint: str, variant: str, count: int) -> None:
-        """Have ``count`` instances of the variant; return when they are healthy. Raises like ``start``."""
+        """Have ``count`` instances of the variant; return when they are healthy, and those that go have gone.
+
+        Raises like ``start``; there are as many as before, then.
+        """
+
+    def counts(self, endpoint: str) -> dict[str, int]:
+        """The instances that there are, by variant."""
+
+    def weigh(self, endpoint: str, weights: Mapping[str, float]) -> None:
+        """From the next request on, variants get requests by these weights."""
+
+    async def stage(self, spec: EndpointSpec, counts: Mapping[str, int], phase: Callable[[str], None]) -> None:
+        """Have so many instances, by variant, of the successor ``spec``, beside what serves; they get no requests yet.
+
+        May be called again with larger counts. Raises DeploymentFailure; ``withdraw`` follows then.
+        """
+
+    def shift(self, endpoint: str, share: float) -> None:
+        """From the next request on, this share of them (0 to 1) goes to the successor."""
+
+    async def promote(self, endpoint: str) -> None:
+        """The successor takes over; what served finishes its requests and ends. Return when it has."""
+
+    async def withdraw(self, endpoint: str) -> None:
+        """The successor, if there is one, finishes its requests and ends. Return when it has."""
 
     def last_lines(self, endpoint: str, count: int) -> list[str]:
         """The last lines that its containers wrote, also of one that has failed; [] for an unknown endpoint."""

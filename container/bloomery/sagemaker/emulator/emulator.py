@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import aiohttp
 from aiohttp import web
 
 from bloomery.sagemaker.emulator import app, page
+from bloomery.sagemaker.emulator.alarms import Alarms
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.control import Control
 from bloomery.sagemaker.emulator.deployment import Hosting, Surroundings
@@ -27,6 +29,7 @@ from bloomery.sagemaker.emulator.proxy import Proxy
 from bloomery.sagemaker.emulator.s3_journal import S3Journal
 from bloomery.sagemaker.emulator.state import StateDirectory
 from bloomery.sagemaker.emulator.store import Store
+from bloomery.sagemaker.emulator.updates import Updates
 
 logger = logging.getLogger(__name__)
 _GRACE = 30.0  # seconds for containers to drain, as SageMaker gives them
@@ -74,7 +77,8 @@ async def run(
         session = await ending.enter_async_context(_session())
         journal = S3Journal(state.objects, url, session)
         await journal.restore()
-        plane = Control(store, endpoints, ModelDataLookup(clients), around)
+        updates = Updates(store, hosting.fleet, endpoints, partial(Alarms, clients))
+        plane = Control(store, endpoints, updates, ModelDataLookup(clients), around)
         application = app.build(plane, hosting, Page(endpoints, hosting.fleet), Proxy(url, session, journal), door.host)
         runner = web.AppRunner(
             application,

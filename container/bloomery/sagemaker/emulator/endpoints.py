@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
 
 from bloomery.errors import DeploymentFailure
-from bloomery.sagemaker.emulator import listing, specs, words
+from bloomery.sagemaker.emulator import deployment_configs, listing, specs, words
 from bloomery.sagemaker.emulator.call import Call, create, find
-from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, VariantSpec
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet
+from bloomery.sagemaker.emulator.endpoint_view import describe
 from bloomery.sagemaker.emulator.store import Kind, Record, Store
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ class Endpoints:
             if record.status == "Deleting":
                 self._store.remove(record)
             elif record.status != "Failed":
-                self._launch(self._store.change(record, "Creating"))
+                # An update that was on its way is forgotten: what served before serves again.
+                self._launch(self._store.change(record, "Creating", Pending=None))
 
     async def close(self) -> None:
         """Stop deploying. What the store says stays as it is, so that ``resume`` finds it."""
@@ -54,8 +56,11 @@ class Endpoints:
         """CreateEndpoint: answers at once, and deploys."""
         given = call.parameters
         config = find(self._store, call, Kind.ENDPOINT_CONFIG, given["EndpointConfigName"])
-        spec = self._spec(call, config)
+        spec = spec_of(self._store, call, config)
         document = {"EndpointConfigName": config.name, "Spec": asdict(spec), "Config": dict(config.document)}
+        if deployment := given.get("DeploymentConfig"):
+            deployment_configs.check(deployment, spec)
+            document["LastDeploymentConfig"] = deployment
         record = create(self._store, call, Kind.ENDPOINT, spec.name, document, "Creating")
         self._launch(record)
         return {"EndpointArn": record.arn}
@@ -88,18 +93,13 @@ class Endpoints:
         deploying = self._tasks.get(record.arn)
         if deploying is not None:
             deploying.cancel()
-        self._run(record, self._delete(record, deploying))
-
-    def _spec(self, call: Call, config: Record) -> EndpointSpec:
-        name = call.parameters["EndpointName"]
-        variants = config.document["ProductionVariants"]
-        models = [find(self._store, call, Kind.MODEL, variant["ModelName"]) for variant in variants]
-        return specs.endpoint(name, call.arn(Kind.ENDPOINT, name), config, models)
+        self.run(record, self._delete(record, deploying))
 
     def _launch(self, record: Record) -> None:
-        self._run(record, self._deploy(record))
+        self.run(record, self._deploy(record))
 
-    def _run(self, record: Record, work: Any) -> None:
+    def run(self, record: Record, work: Coroutine[Any, Any, None]) -> None:
+        """Have ``work`` done for an endpoint; there is one such thing at a time, and a deletion cancels it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[record.arn] = task
 
@@ -109,25 +109,50 @@ class Endpoints:
 
         task.add_done_callback(done)
 
-    async def _deploy(self, record: Record) -> None:
+    def phase(self, record: Record) -> Callable[[str], None]:
+        """To be told what an endpoint is at now."""
         started = time.monotonic()
 
         def phase(text: str) -> None:
             self._phases[record.arn] = text
             logger.info("endpoint %s: %s (%.1f s)", record.name, text, time.monotonic() - started)
 
+        return phase
+
+    def note(self, record: Record, status: str | None = None, **document: Any) -> Record | None:
+        """Within a phase of its life; None, and nothing, if another phase has begun meanwhile."""
+        current = self._current(record)
+        return current and self._store.change(current, status or current.status, **document)
+
+    def settle(self, record: Record, status: str, reason: str | None, **document: Any) -> None:
+        """The end of a phase of its life, unless another has begun meanwhile: a deletion is stronger than all."""
+        current = self._current(record)
+        if current is None:
+            return
+        self._phases.pop(record.arn, None)
+        lines = None if reason is None else self._fleet.last_lines(record.name, LINES)
+        self._store.change(current, status, FailureReason=reason, LastLines=lines, **document)
+        if reason is not None:
+            logger.warning("endpoint %s: %s: %s", record.name, status, reason)
+
+    def _current(self, record: Record) -> Record | None:
+        current = self._store.by_arn(record.arn)
+        return current if current is not None and current.status == record.status else None
+
+    async def _deploy(self, record: Record) -> None:
+        started = time.monotonic()
         try:
-            await self._fleet.start(specs.from_document(record.document["Spec"]), phase)
+            await self._fleet.start(specs.from_document(record.document["Spec"]), self.phase(record))
         except DeploymentFailure as failure:
-            self._settle(record, "Failed", str(failure))
+            self.settle(record, "Failed", str(failure))
         except Exception:
             logger.exception("endpoint %s could not be deployed: a fault of the emulator", record.name)
             try:
                 await self._fleet.stop(record.name)
             finally:
-                self._settle(record, "Failed", words.INTERNAL.format())
+                self.settle(record, "Failed", words.INTERNAL.format())
         else:
-            self._settle(record, "InService", None)
+            self.settle(record, "InService", None)
             logger.info("endpoint %s: InService (%.1f s)", record.name, time.monotonic() - started)
 
     async def _delete(self, record: Record, deploying: asyncio.Task[None] | None) -> None:
@@ -138,61 +163,15 @@ class Endpoints:
             await self._fleet.stop(record.name)
         except Exception:
             logger.exception("endpoint %s could not be stopped: a fault of the emulator", record.name)
-            self._settle(record, "Failed", words.INTERNAL.format())
+            self.settle(record, "Failed", words.INTERNAL.format())
             return
         self._phases.pop(record.arn, None)
         self._store.remove(record)
         logger.info("endpoint %s: deleted", record.name)
 
-    def _settle(self, record: Record, status: str, reason: str | None) -> None:
-        """The end of a phase of its life, unless another has begun meanwhile: a deletion is stronger than all."""
-        current = self._store.by_arn(record.arn)
-        if current is None or current.status != record.status:
-            return
-        self._phases.pop(record.arn, None)
-        lines = None if reason is None else self._fleet.last_lines(record.name, LINES)
-        self._store.change(current, status, FailureReason=reason, LastLines=lines)
-        if reason is not None:
-            logger.warning("endpoint %s: %s: %s", record.name, status, reason)
 
-
-def describe(record: Record) -> dict[str, Any]:
-    """The answer of DescribeEndpoint."""
-    config = record.document["Config"]
-    answer: dict[str, Any] = {
-        "EndpointName": record.name,
-        "EndpointArn": record.arn,
-        "EndpointConfigName": record.document["EndpointConfigName"],
-        "EndpointStatus": record.status,
-        "CreationTime": record.created,
-        "LastModifiedTime": record.modified,
-    }
-    if "FailureReason" in record.document:
-        answer["FailureReason"] = record.document["FailureReason"]
-    if record.status == "InService":
-        spec = specs.from_document(record.document["Spec"])
-        answer["ProductionVariants"] = [
-            _describe_variant(each, given, record.modified)
-            for each, given in zip(spec.variants, config["ProductionVariants"], strict=True)
-        ]
-    for name in ("DataCaptureConfig", "AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig"):
-        if name in config:
-            answer[name] = config[name]
-    return answer
-
-
-def _describe_variant(spec: VariantSpec, given: Mapping[str, Any], resolved: float) -> dict[str, Any]:
-    image = spec.container.image
-    answer: dict[str, Any] = {
-        "VariantName": spec.name,
-        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": resolved}],
-        "CurrentWeight": spec.weight,
-        "DesiredWeight": spec.weight,
-    }
-    if "ServerlessConfig" in given:
-        answer["CurrentServerlessConfig"] = answer["DesiredServerlessConfig"] = given["ServerlessConfig"]
-    else:
-        answer["CurrentInstanceCount"] = answer["DesiredInstanceCount"] = spec.instance_count
-    if "RoutingConfig" in given:
-        answer["RoutingConfig"] = given["RoutingConfig"]
-    return answer
+def spec_of(store: Store, call: Call, config: Record) -> EndpointSpec:
+    """What an endpoint of that configuration runs, as its models are now."""
+    name = call.parameters["EndpointName"]
+    models = [find(store, call, Kind.MODEL, variant["ModelName"]) for variant in config.document["ProductionVariants"]]
+    return specs.endpoint(name, call.arn(Kind.ENDPOINT, name), config, models)

@@ -3,63 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 import aiohttp
 
 from bloomery.sagemaker.emulator.artefacts import Artefacts
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.container import sweep
-from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings, VariantSpec
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings
 from bloomery.sagemaker.emulator.images import Images
 from bloomery.sagemaker.emulator.instance import GRACE, Instance
 from bloomery.sagemaker.emulator.logs import Logs
 from bloomery.sagemaker.emulator.metrics import Metrics
+from bloomery.sagemaker.emulator.running import Endpoint, Generation, Variant
 
 # Servers close idle connections after 5 s (uvicorn, node) or later; a request on one that closes just now is lost.
 _KEPT_ALIVE = 4.0
-
-
-@dataclass
-class Variant:
-    """A variant with its instances."""
-
-    spec: VariantSpec
-    model_dir: Path | None = None  # once its data is there
-    instances: list[Instance] = field(default_factory=list)
-
-    @property
-    def healthy(self) -> list[Instance]:
-        """Those that take requests."""
-        return [instance for instance in self.instances if instance.healthy]
-
-    def choose(self) -> Instance | None:
-        """The healthy instance with the fewest requests outstanding; None when there is none."""
-        healthy = self.healthy
-        if not healthy:
-            return None
-        fewest = min(instance.outstanding for instance in healthy)
-        return random.choice([instance for instance in healthy if instance.outstanding == fewest])
-
-
-@dataclass
-class Endpoint:
-    """One that runs, or is about to. ``serving`` from its first being in service on."""
-
-    spec: EndpointSpec
-    variants: dict[str, Variant]
-    serving: bool = False
-
-    def choose(self) -> Variant | None:
-        """A variant by weight, of those that can answer; None when none can."""
-        able = [variant for variant in self.variants.values() if variant.healthy]
-        weights = [variant.spec.weight for variant in able]
-        if not sum(weights):
-            return None
-        return random.choices(able, weights)[0]
 
 
 class LocalFleet:
@@ -96,11 +56,10 @@ class LocalFleet:
     async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
         """As ``Fleet.start``."""
         await self._sweep()
-        variants = {variant.name: Variant(variant) for variant in spec.variants}
-        endpoint = self._endpoints[spec.name] = Endpoint(spec, variants)
+        endpoint = self._endpoints[spec.name] = Endpoint(Generation.of(spec))
         wanted = [(variant, variant.spec.instance_count) for variant in endpoint.variants.values()]
         try:
-            await self._grow(endpoint, wanted, phase)
+            await self._grow(endpoint.current, wanted, phase)
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -118,16 +77,56 @@ class LocalFleet:
         await self._logs.forget(endpoint)
 
     async def scale(self, endpoint: str, variant: str, count: int) -> None:
-        """As ``Fleet.scale``. The instances that go are those with the fewest requests; they finish what they have."""
+        """As ``Fleet.scale``. The instances that go are those with the fewest requests."""
         running = self._endpoints[endpoint]
         scaled = running.variants[variant]
         missing = count - len(scaled.instances)
         if missing > 0:
-            await self._grow(running, [(scaled, missing)], lambda _: None)
+            await self._grow(running.current, [(scaled, missing)], lambda _: None)
             return
-        leaving = sorted(scaled.instances, key=lambda instance: instance.outstanding)[:-missing] if missing else []
+        by_requests = sorted(scaled.instances, key=lambda instance: instance.outstanding)
+        leaving = by_requests[: len(by_requests) - count]
         scaled.instances = [instance for instance in scaled.instances if instance not in leaving]
-        await asyncio.gather(*(instance.end() for instance in leaving))
+        await _drain(running, leaving)
+
+    def counts(self, endpoint: str) -> dict[str, int]:
+        """As ``Fleet.counts``."""
+        return {name: len(variant.instances) for name, variant in self._endpoints[endpoint].variants.items()}
+
+    def weigh(self, endpoint: str, weights: Mapping[str, float]) -> None:
+        """As ``Fleet.weigh``."""
+        variants = self._endpoints[endpoint].variants
+        for name, weight in weights.items():
+            variants[name].spec = replace(variants[name].spec, weight=weight)
+
+    async def stage(self, spec: EndpointSpec, counts: Mapping[str, int], phase: Callable[[str], None]) -> None:
+        """As ``Fleet.stage``."""
+        endpoint = self._endpoints[spec.name]
+        if endpoint.successor is None:
+            endpoint.successor = Generation.of(spec)
+        variants = endpoint.successor.variants
+        wanted = [(variants[name], count - len(variants[name].instances)) for name, count in counts.items()]
+        await self._grow(endpoint.successor, wanted, phase)
+
+    def shift(self, endpoint: str, share: float) -> None:
+        """As ``Fleet.shift``."""
+        self._endpoints[endpoint].share = share
+
+    async def promote(self, endpoint: str) -> None:
+        """As ``Fleet.promote``."""
+        running = self._endpoints[endpoint]
+        if running.successor is not None:
+            old, running.current = running.current, running.successor
+            running.successor, running.share = None, 0.0
+            await _drain(running, old.instances)
+
+    async def withdraw(self, endpoint: str) -> None:
+        """As ``Fleet.withdraw``."""
+        running = self._endpoints[endpoint]
+        failed, running.successor, running.share = running.successor, None, 0.0
+        if failed is not None:
+            await _drain(running, failed.instances)
+            await self._logs.flush()
 
     def last_lines(self, endpoint: str, count: int) -> list[str]:
         """As ``Fleet.last_lines``."""
@@ -146,14 +145,14 @@ class LocalFleet:
         await asyncio.to_thread(self._clients.close)
 
     async def _grow(
-        self, endpoint: Endpoint, wanted: Iterable[tuple[Variant, int]], phase: Callable[[str], None]
+        self, generation: Generation, wanted: Iterable[tuple[Variant, int]], phase: Callable[[str], None]
     ) -> None:
         """Start so many more instances, all at once. Those started are ended when one of them fails."""
         tasks = []
-        alone = len(endpoint.variants) == 1
+        alone = len(generation.variants) == 1
         for variant, count in wanted:
             heard = phase if alone else _named(variant.spec.name, phase)
-            tasks.append(asyncio.create_task(self._grow_variant(endpoint, variant, count, heard)))
+            tasks.append(asyncio.create_task(self._grow_variant(generation, variant, count, heard)))
         try:
             await asyncio.gather(*tasks)
         except BaseException:
@@ -161,15 +160,15 @@ class LocalFleet:
             raise
 
     async def _grow_variant(
-        self, endpoint: Endpoint, variant: Variant, count: int, phase: Callable[[str], None]
+        self, generation: Generation, variant: Variant, count: int, phase: Callable[[str], None]
     ) -> None:
         spec = variant.spec
         if variant.model_dir is None:
             variant.model_dir = await self._artefacts.fetch(
-                spec.container.data, endpoint.spec.region, spec.download_timeout, phase
+                spec.container.data, generation.spec.region, spec.download_timeout, phase
             )
         added = [
-            Instance(endpoint.spec, spec, variant.model_dir, self._around, self._images, self._logs, self.session)
+            Instance(generation.spec, spec, variant.model_dir, self._around, self._images, self._logs, self.session)
             for _ in range(count)
         ]
         variant.instances += added
@@ -184,14 +183,20 @@ class LocalFleet:
             raise
 
     async def _end(self, endpoint: Endpoint, grace: float) -> None:
-        instances = [each for variant in endpoint.variants.values() for each in variant.instances]
-        await asyncio.gather(*(instance.end(grace) for instance in instances))
+        await asyncio.gather(*(instance.end(grace) for instance in endpoint.instances))
 
     async def _sweep(self) -> None:
         """What a killed emulator left is removed once, before the first container of ours."""
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(asyncio.to_thread(sweep, self._around.state))
         await asyncio.shield(self._sweeping)
+
+
+async def _drain(endpoint: Endpoint, instances: list[Instance]) -> None:
+    """End instances that no longer get requests. If this is cancelled, they are known as leaving: ``stop`` follows."""
+    endpoint.leaving.update(instances)
+    await asyncio.gather(*(instance.drain() for instance in instances))
+    endpoint.leaving.difference_update(instances)
 
 
 def _named(name: str, phase: Callable[[str], None]) -> Callable[[str], None]:

@@ -42,6 +42,7 @@ class Instance:
         self.variant = variant
         self.healthy = False
         self.outstanding = 0
+        self._idle = asyncio.Event()
         self.ended = False
         self._endpoint, self._model_dir = endpoint, model_dir
         self._around, self._images, self._logs, self._session = around, images, logs, session
@@ -71,15 +72,36 @@ class Instance:
             raise
         self._watching = asyncio.create_task(self._watch())
 
+    def take(self) -> None:
+        """It has one more request."""
+        self.outstanding += 1
+
+    def release(self) -> None:
+        """A request has been answered."""
+        self.outstanding -= 1
+        if not self.outstanding:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """No more requests; those that it has are answered first. Each has a time limit of its own, so this ends."""
+        await self._retire()
+        while self.outstanding:
+            self._idle.clear()
+            await self._idle.wait()
+        await self.end()
+
     async def end(self, grace: float = GRACE) -> None:
         """No more requests; SIGTERM, ``grace`` seconds, SIGKILL."""
+        await self._retire()
+        if self._container is not None:
+            await self._container.end(grace)
+
+    async def _retire(self) -> None:
         self.healthy, self.ended = False, True
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
-        if self._container is not None:
-            await self._container.end(grace)
 
     def say(self, line: str) -> None:
         """A line of our own in the container's log."""

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from bloomery.sagemaker.emulator.fleet import Endpoint, Variant
 from bloomery.sagemaker.emulator.hop import Exchange
 from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.metrics import Invocation, Metrics
 from bloomery.sagemaker.emulator.replay import Bodies
+from bloomery.sagemaker.emulator.running import Endpoint, Variant
 
 
 class Invocations:
@@ -33,12 +33,12 @@ class Invocations:
     ) -> Iterator[Exchange]:
         """One invocation of ``instance``; ``arrived`` on the clock of time.perf_counter."""
         exchange, spec = Exchange(), endpoint.spec
-        instance.outstanding += 1
+        instance.take()
         concurrent = instance.outstanding
         try:
             yield exchange
         finally:
-            instance.outstanding -= 1
+            instance.release()
             self._metrics.count(
                 Invocation(
                     region=spec.region,

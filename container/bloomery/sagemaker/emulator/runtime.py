@@ -18,11 +18,12 @@ from bloomery.sagemaker.emulator import eventstream, hop, parameters, words
 from bloomery.sagemaker.emulator.asynchronous import Asynchronous
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import Surroundings
-from bloomery.sagemaker.emulator.fleet import Endpoint, LocalFleet, Variant
+from bloomery.sagemaker.emulator.fleet import LocalFleet
 from bloomery.sagemaker.emulator.hop import Exchange, ModelError
 from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.invocations import Invocations
 from bloomery.sagemaker.emulator.limits import Limits
+from bloomery.sagemaker.emulator.running import Endpoint, Variant
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _REQUEST_ID = "x-amzn-RequestId"
 
 
 @dataclass
-class Call:
+class _Call:
     """One request on its way to one instance."""
 
     endpoint: Endpoint
@@ -99,7 +100,7 @@ class Runtime:
             finally:
                 call.exchange.model = time.perf_counter() - began
 
-    async def _first_byte(self, call: Call) -> aiohttp.ClientResponse:
+    async def _first_byte(self, call: _Call) -> aiohttp.ClientResponse:
         """The container's answer, once its head is here and says success. Raises ModelError."""
         spec, instance, exchange = call.endpoint.spec, call.instance, call.exchange
         try:
@@ -118,7 +119,7 @@ class Runtime:
             raise hop.connection_lost(spec, instance, exchange, error) from error
 
     async def _relay(
-        self, call: Call, upstream: aiohttp.ClientResponse, response: web.StreamResponse, began: float
+        self, call: _Call, upstream: aiohttp.ClientResponse, response: web.StreamResponse, began: float
     ) -> None:
         """Every piece as soon as it comes, one event each. What goes wrong from here on is the stream's last event."""
         exchange, limit = call.exchange, self._limits.stream
@@ -153,7 +154,7 @@ class Runtime:
         return web.json_response({"InferenceId": accepted.inference_id}, status=202, headers=headers)
 
     @contextlib.asynccontextmanager
-    async def _call(self, operation: str, request: web.Request) -> AsyncIterator[Call]:
+    async def _call(self, operation: str, request: web.Request) -> AsyncIterator[_Call]:
         """The request, and the instance that it goes to."""
         arrived = time.perf_counter()
         given, endpoint = self._asked(operation, request)
@@ -168,7 +169,7 @@ class Runtime:
             raise AwsError(text, "ServiceUnavailable", 503)
         headers = hop.to_container(given)
         with self._invocations.on(operation, endpoint, variant, instance, headers, body, arrived) as exchange:
-            yield Call(endpoint, variant, instance, headers, body, exchange)
+            yield _Call(endpoint, variant, instance, headers, body, exchange)
 
     def _asked(self, operation: str, request: web.Request) -> tuple[dict[str, Any], Endpoint]:
         """The parameters, and the endpoint that they name, if it is in service."""
@@ -208,19 +209,17 @@ def _broken(message: str, code: str) -> bytes:
 
 def _variant(endpoint: Endpoint, target: str | None) -> Variant | None:
     """The variant that the request names, or one by weight; None when none can answer."""
-    if target is None:
-        return endpoint.choose()
-    if target not in endpoint.variants:
+    if target is not None and not endpoint.has(target):
         spec = endpoint.spec
         raise _refusal(words.NO_VARIANT.format(variant=target, endpoint=spec.name, account=spec.account))
-    return endpoint.variants[target]
+    return endpoint.choose(target)
 
 
 def _refusal(text: str) -> AwsError:
     return AwsError(text, "ValidationError", 400)
 
 
-def _answered(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
+def _answered(call: _Call, headers: Mapping[str, str]) -> dict[str, str]:
     """The headers of an answer, whatever the operation."""
     return {
         **hop.from_container(headers),

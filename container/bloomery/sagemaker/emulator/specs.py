@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bloomery.sagemaker.emulator import rules
-from bloomery.sagemaker.emulator.deployment import AsyncOutput, ContainerSpec, EndpointSpec, ModelData, VariantSpec
+from bloomery.sagemaker.emulator.deployment import (
+    AsyncOutput,
+    ContainerSpec,
+    EndpointSpec,
+    ModelData,
+    Routing,
+    VariantSpec,
+)
 from bloomery.sagemaker.emulator.store import Record
 
 # Seconds, where a variant names none; rules.QUIRKS says how far to trust them.
@@ -37,7 +44,14 @@ def _variant(variant: Mapping[str, Any], model: Record) -> VariantSpec:
         weight=variant["InitialVariantWeight"],
         download_timeout=variant.get("ModelDataDownloadTimeoutInSeconds", _DOWNLOAD),
         startup_timeout=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _STARTUP),
+        routing=_routing(variant.get("RoutingConfig") or {}),
     )
+
+
+def _routing(given: Mapping[str, Any]) -> Routing:
+    """Strategies that look into a request's prompt go by load alone here; rules.QUIRKS says so."""
+    strategy = given.get("RoutingStrategy", Routing.RANDOM)
+    return Routing.RANDOM if strategy == Routing.RANDOM else Routing.LEAST_OUTSTANDING_REQUESTS
 
 
 def _async_output(given: Mapping[str, Any] | None) -> AsyncOutput | None:
@@ -57,7 +71,8 @@ def from_document(document: Mapping[str, Any]) -> EndpointSpec:
     for variant in document["variants"]:
         container = variant["container"]
         spec = ContainerSpec(**{**container, "data": ModelData(**container["data"])})
-        variants.append(VariantSpec(**{**variant, "container": spec}))
+        routing = Routing(variant.get("routing", Routing.RANDOM))  # a state of an older emulator has none
+        variants.append(VariantSpec(**{**variant, "container": spec, "routing": routing}))
     output = document["async_output"]
     return EndpointSpec(
         **{**document, "variants": tuple(variants), "async_output": AsyncOutput(**output) if output else None}

@@ -32,6 +32,34 @@ NO_MODEL_DATA = Words("Could not find model data at {uri}.", "reported")
 BAD_TOKEN = Words("Invalid NextToken.", "guessed")
 TOO_MANY_TAGS = Words("The number of tags exceeds the limit of 50 for {arn}.", "guessed")
 
+# Updates of an endpoint.
+IN_PROGRESS = Words('Cannot update in-progress endpoint "{arn}".', "reported")
+ONLY_DELETE = Words('Endpoint "{arn}" has failed. DeleteEndpoint is the only operation that it allows.', "guessed")
+MIXED = Words(
+    'Endpoint "{arn}" serves a mix of two configurations (UpdateRollbackFailed): use UpdateEndpoint first.', "guessed"
+)
+NO_SUCH_VARIANTS = Words(
+    'The variant name(s) "{names}" is/are not present within endpoint configuration "{config}".', "reported"
+)
+NO_INSTANCES_LEFT = Words(
+    "Production variant {variant}: DesiredInstanceCount 0 is for asynchronous endpoints and inference components.",
+    "guessed",
+)
+NO_WEIGHT_LEFT = Words("The sum of the variants' weights must be greater than 0.", "guessed")
+NOTHING_RETAINED = Words(
+    "ExcludeRetainedVariantProperties can only be specified when RetainAllVariantProperties is true.", "guessed"
+)
+TWO_POLICIES = Words("Only one update policy should be used in the deployment configuration.", "documented")
+SIZE_OF_TYPE = Words("{member} goes with the traffic routing type {kind}, and only with it.", "guessed")
+SIZE_LIMITS = Words(
+    "{path} of {size} is not between {least}% and {most}% of the {count} instance(s) of production variant {variant}.",
+    "guessed",
+)
+ALARM = Words("One or more alarms of the AutoRollbackConfiguration are in the ALARM state: {names}.", "guessed")
+NO_ALARMS = Words("The alarms {names} of the AutoRollbackConfiguration cannot be described: {reason}.", "guessed")
+UPDATE_TIME = Words("The update took longer than its MaximumExecutionTimeoutInSeconds ({seconds:g}).", "guessed")
+ROLLBACK_FAILED = Words("{cause} The rollback failed, too: {reason}", "guessed")
+
 # Validation of one field: the sentences that all of AWS's Java services share.
 DETECTED = Words("{count} validation error{s} detected: {details}", "reported")
 VIOLATION = Words("Value {value} at '{path}' failed to satisfy constraint: {constraint}", "reported")
