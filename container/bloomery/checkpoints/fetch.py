@@ -40,6 +40,7 @@ def fetch(
     revision: str | None = None,
     allow_patterns: Sequence[str] | None = None,
     any_layout: bool = False,
+    source: Source | None = None,
 ) -> Path:
     """The local directory that holds the checkpoint of ``uri``.
 
@@ -47,13 +48,14 @@ def fetch(
     id) is fetched into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of its own
     whose name ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors");
     without it all are taken except weights that are there in a second format. Unless ``any_layout``, config.json must
-    be among them. Raises CheckpointError, and ConfigurationError for files that SageMaker's security controls forbid.
+    be among them. ``source``: what ``uri`` names, for who has opened it already. Raises CheckpointError, and
+    ConfigurationError for files that SageMaker's security controls forbid.
     """
     text = str(uri)
     local = local_path(text)
     if local is not None:
         return _checked(local, text)
-    source = open_source(text, revision=revision)
+    source = source or open_source(text, revision=revision)
     if isinstance(source, DirectorySource):  # a hub's model in the hub's own cache, when nobody may be asked
         return _searched(source.path) if allow_patterns or any_layout else _checked(source.path, text)
     parent = Path(directory or tempfile.gettempdir())
