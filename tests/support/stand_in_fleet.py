@@ -16,6 +16,7 @@ from pathlib import Path
 from bloomery.cli import emulating
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Hosting, Surroundings
+from bloomery.sagemaker.emulator.faults import Faults, Rule
 
 
 class StandInFleet:
@@ -86,11 +87,15 @@ def main() -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--state")
     parser.add_argument("--host")
+    parser.add_argument("--fault", action="append", default=[])
     given = parser.parse_args()
 
     def host(around: Surroundings) -> Hosting:
-        return Hosting(StandInFleet(), lambda app: None)
+        return Hosting(StandInFleet(), lambda app: None, faults)
 
+    faults = Faults()
+    for text in given.fault:
+        faults.add(Rule.parse(text))
     return emulating.emulate(emulating.Wanted(given.host, given.port, given.state, [], None), host)
 
 

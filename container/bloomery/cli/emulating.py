@@ -42,6 +42,7 @@ class Wanted:
     images: list[str]
     log_bodies: str | None
     limits: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
 
 def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | None = None) -> int:
@@ -55,11 +56,15 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | 
 
     from bloomery.sagemaker.emulator import emulator, hosting
     from bloomery.sagemaker.emulator.emulator import Outcome
+    from bloomery.sagemaker.emulator.faults import Faults, Rule
     from bloomery.sagemaker.emulator.limits import Limits
     from bloomery.sagemaker.emulator.state import StateDirectory, default_directory
 
     open_files.allow_many()
-    host_endpoints = host_endpoints or partial(hosting.host, limits=Limits.read(wanted.limits))
+    faults = Faults()
+    for text in wanted.faults:
+        faults.add(Rule.parse(text))
+    host_endpoints = host_endpoints or partial(hosting.host, limits=Limits.read(wanted.limits), faults=faults)
     host = wanted.host or HOST
     listener = listen.bind(Address("http", host, PORT if wanted.port is None else wanted.port))
     try:

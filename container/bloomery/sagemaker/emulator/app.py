@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from bloomery.sagemaker.emulator import control, guard
+from bloomery.sagemaker.emulator import control, fault_routes, guard
 from bloomery.sagemaker.emulator.control import Control
 from bloomery.sagemaker.emulator.deployment import Hosting
 from bloomery.sagemaker.emulator.page import Page
@@ -19,6 +19,7 @@ def build(plane: Control, hosting: Hosting, page: Page, proxy: Proxy, host: str)
     app = web.Application(middlewares=[guard.middleware(host)])
     hosting.add_routes(app)
     page.add_routes(app)
+    fault_routes.add_routes(app, hosting.faults)
 
     async def dispatch(http: web.Request) -> web.StreamResponse:
         if http.headers.get("X-Amz-Target", "").startswith(control.TARGET):

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from bloomery.sagemaker.emulator import call as calls
 from bloomery.sagemaker.emulator import rules, validate, words
+from bloomery.sagemaker.emulator.admission import Admission
 from bloomery.sagemaker.emulator.aws_error import AwsError, answer, answer_error
 from bloomery.sagemaker.emulator.call import Call
 from bloomery.sagemaker.emulator.components import Components
@@ -38,9 +39,10 @@ class Control:
         updates: Updates,
         components: Components,
         lookup: Lookup,
+        admission: Admission,
         around: Surroundings,
     ) -> None:
-        self._around = around
+        self._around, self._admission = around, admission
         models, configs, tags = Models(store, lookup), EndpointConfigs(store), Tags(store)
         self._operations: dict[str, Operation] = {
             "CreateModel": models.create,
@@ -90,6 +92,7 @@ class Control:
             raise AwsError(
                 words.UNKNOWN_OPERATION.format(operation=operation, known=known), "UnknownOperationException"
             )
+        self._admission.call(operation)
         parameters = validate.check(operation, await _document(http))
         rules.check(operation, parameters)
         region = calls.region(http.headers.get("Authorization", ""), self._around.region)

@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bloomery.sagemaker.emulator.faults import Faults
+
 if TYPE_CHECKING:
     from aiohttp import web
 
@@ -183,3 +185,4 @@ class Hosting:
 
     fleet: Fleet
     add_routes: Callable[[web.Application], None]
+    faults: Faults = field(default_factory=Faults)  # what is to go wrong

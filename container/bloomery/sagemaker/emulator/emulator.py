@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from bloomery.sagemaker.emulator import app, page
+from bloomery.sagemaker.emulator.admission import Admission
 from bloomery.sagemaker.emulator.alarms import Alarms
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.components import Components
@@ -71,7 +72,8 @@ async def run(
         store = Store(state.database)
         ending.callback(store.close)
         hosting = host_endpoints(around)
-        endpoints = Endpoints(store, hosting.fleet)
+        admission = Admission(store, hosting.faults)
+        endpoints = Endpoints(store, hosting.fleet, admission)
         clients = Clients(around)
         ending.callback(clients.close)
         url = await moto.url()
@@ -80,8 +82,8 @@ async def run(
         await journal.restore()
         alarming = partial(Alarms, clients)
         updates = Updates(store, hosting.fleet, endpoints, alarming)
-        components = Components(store, hosting.fleet, alarming)
-        plane = Control(store, endpoints, updates, components, ModelDataLookup(clients), around)
+        components = Components(store, hosting.fleet, alarming, hosting.faults)
+        plane = Control(store, endpoints, updates, components, ModelDataLookup(clients), admission, around)
         application = app.build(plane, hosting, Page(endpoints, hosting.fleet), Proxy(url, session, journal), door.host)
         runner = web.AppRunner(
             application,

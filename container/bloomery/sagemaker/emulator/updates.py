@@ -48,6 +48,7 @@ class Updates:
         if deployment is None and given.get("RetainDeploymentConfig"):
             deployment = record.document.get("LastDeploymentConfig")
         deployment_configs.check(deployment or {}, new)
+        self._endpoints.admission.endpoint(call.operation, new, old)
         pending = {
             "EndpointConfigName": config.name,
             "Spec": asdict(new),
@@ -96,6 +97,7 @@ class Updates:
         old = specs.from_document(record.document["Spec"])
         _check_change(record, old, weights, counts)
         new = _changed(old, weights, counts)
+        self._endpoints.admission.endpoint("UpdateEndpointWeightsAndCapacities", new, old)
         pending = {"Spec": asdict(new), "StartTime": time.time()}
         changes = {"Config": dict(config)} if config else {}
         record = self._store.change(record, "Updating", FailureReason=None, LastLines=None, Pending=pending, **changes)

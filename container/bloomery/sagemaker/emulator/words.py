@@ -60,6 +60,23 @@ NO_ALARMS = Words("The alarms {names} of the AutoRollbackConfiguration cannot be
 UPDATE_TIME = Words("The update took longer than its MaximumExecutionTimeoutInSeconds ({seconds:g}).", "guessed")
 ROLLBACK_FAILED = Words("{cause} The rollback failed, too: {reason}", "guessed")
 
+# Limits and capacity.
+THROTTLED = Words("Rate exceeded", "reported")
+LIMIT_OF_OPERATION = Words("The account-level service limit of {operation} is exceeded.", "guessed")
+LIMIT_OF_INSTANCES = Words(
+    "The account-level service limit '{type} for endpoint usage' is {limit} Instances, with current utilization of "
+    "{used} Instances and a request delta of {delta} Instances. Please use AWS Service Quotas to request an increase "
+    "for this quota. If AWS Service Quotas is not available, contact AWS support to request an increase for this "
+    "quota.",
+    "reported",
+)
+NO_INSTANCES = Words(
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using "
+    "a different ML instance type or after some time.",
+    "reported",
+)
+INJECTED = Words("an error that a fault rule of the emulator asks for", "ours")
+
 # Inference components.
 NO_COMPONENTS_HERE = Words(
     "Inference Components are not supported in this Endpoint. Please make sure this endpoint can deploy inference "
