@@ -36,7 +36,7 @@ class TestAttempts:
         attempts = Attempts(RetryPolicy(attempts=3), 0.0, lambda: 0.0)
         attempts.failed(BROKEN, 1.0)
         attempts.failed(BROKEN, 2.0)
-        with pytest.raises(CheckpointError, match=r"reset; given up after 3 attempts and 3 s without a byte$"):
+        with pytest.raises(CheckpointError, match=r"reset; given up after 3 attempts and 3 s without progress$"):
             attempts.failed(BROKEN, 3.0)
 
     def test_bytes_between_them_begin_the_count_anew(self) -> None:

@@ -177,11 +177,19 @@ def test_a_part_goes_on_where_its_connection_broke() -> None:
 
 
 def test_progress_between_failures_makes_patience_new() -> None:
-    source, wanted = MemorySource(lambda start, length: 5_000), parts()[:1]
+    source, wanted = MemorySource(lambda start, length: 75_000), parts()[:1]
     with Transfer(source, 1, policy=IMPATIENT) as transfer:
         transfer.put(wanted)
         transfer.wait()
-    assert len(source.asked) == PART / 5_000
+    assert len(source.asked) == PART / 75_000
+
+
+def test_a_few_bytes_between_failures_are_no_progress() -> None:
+    source = MemorySource(lambda start, length: 1_000)
+    with Transfer(source, 1, policy=IMPATIENT) as transfer:
+        transfer.put(parts()[:1])
+        with pytest.raises(CheckpointError, match="given up after 3 attempts and 0 s without progress"):
+            transfer.wait()
 
 
 def test_what_never_comes_is_given_up_with_its_cause() -> None:

@@ -1,6 +1,7 @@
 """``python -m bloomery.bench``: ``engines`` compares the engines, ``echo`` measures the server alone, ``recovery`` how
 soon it answers again when a rank is killed, ``fetch`` how fast checkpoints come from S3, ``emulator`` what the
-SageMaker emulator costs."""
+SageMaker emulator costs, ``stream`` how fast
+a checkpoint is in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bloomery.bench import checkpoints, echo, emulating, engines, fetching, fetching_report, recovery, report
+from bloomery.bench import checkpoints, echo, emulating, engines, fetching, fetching_report, recovery, report, streaming
 from bloomery.bench.configurations import CONFIGURATIONS, Configuration
 from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.processes.machine import cores
@@ -58,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--sharded", type=float, default=4.0, metavar="GIB", help="of the 32 shards (default 4)")
     fetch.add_argument("--directory", type=Path, help="where both sides keep their files (default /dev/shm)")
     fetch.set_defaults(run=_fetch)
+    stream = commands.add_parser("stream", help="S3 straight to tensors, beside run:ai's streamer; two ranks together")
+    stream.add_argument("--rounds", type=int, default=5, help="the clients take turns (default 5)")
+    stream.add_argument("--size", type=float, default=1.0, metavar="GIB", help="in 4 files (default 1)")
+    stream.add_argument("--sharded", type=float, default=4.0, metavar="GIB", help="in 32 files (default 4)")
+    stream.add_argument("--directory", type=Path, help="where the server's files lie (default /dev/shm)")
+    stream.set_defaults(run=_stream)
     kill = commands.add_parser("recovery", help="from kill -9 of a rank to the next right answer")
     kill.add_argument("--kills", type=int, default=5, help="per model (default 5)")
     kill.set_defaults(run=_recovery)
@@ -65,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     emulator.add_argument("--seconds", type=float, default=3.0, help="per case and round (default 3)")
     emulator.add_argument("--rounds", type=int, default=5, help="direct and through it in turns (default 5)")
     emulator.set_defaults(run=_emulator)
-    for command in (compare, server, fetch, kill, emulator):
+    for command in (compare, server, fetch, stream, kill, emulator):
         command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     return parser
 
@@ -126,6 +133,18 @@ def _fetch(options: argparse.Namespace) -> int:
     print("\n" + "\n".join(fetching_report.verdicts(results)))
     if max(run.others for result in results for run in result.runs) > _BUSY:
         print(f"\nOther processes took more than {_BUSY:.0%} of the cores in some run: do not rely on these ratios.")
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
+def _stream(options: argparse.Namespace) -> int:
+    if options.rounds < 1:
+        raise ConfigurationError(f"--rounds {options.rounds}: at least one is needed")
+    sizes = [(int(options.size * 2**30), 4), (int(options.sharded * 2**30), 32)]
+    results = streaming.run(options.rounds, [size for size in sizes if size[0]], options.directory)
+    print(f"from one S3 server on this machine to tensors, {options.rounds} rounds, {_machine()}\n")
+    print(streaming.table(results))
+    print("\n" + "\n".join(streaming.verdicts(results)))
     _write(options.json, [result.as_json() for result in results])
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 import uvloop
 from aiohttp import web
@@ -40,7 +41,11 @@ async def _serve() -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])).start()
-    await asyncio.Event().wait()
+    stopped = asyncio.Event()
+    # Process 1 of a container has no default action for SIGTERM: without this it is killed, 30 s later.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
+    await runner.cleanup()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from bloomery.errors import CheckpointError
 
 _REPOSITORY = Path(__file__).parents[3]
 _BLOCK = 8 << 20
+_ROW = 8192  # bytes of a matrix's row
 BUCKET = "bench"
 
 
@@ -64,24 +65,36 @@ def client_environment(url: str) -> dict[str, str]:
     }
 
 
-def write_checkpoint(directory: Path, size: int, shards: int) -> None:
-    """``size`` random bytes of weights in so many safetensors files, and what makes them a model directory."""
+def write_checkpoint(directory: Path, size: int, shards: int, tensor_bytes: int | None = None) -> None:
+    """``size`` random bytes of weights in so many safetensors files, and what makes them a model directory.
+
+    Tensors are matrices of about ``tensor_bytes``; by default a file holds one.
+    """
     directory.mkdir(parents=True)
     (directory / "config.json").write_text('{"model_type": "bloom"}\n')
     names = [f"model-{index + 1:05}-of-{shards:05}.safetensors" for index in range(shards)]
     names = names if shards > 1 else ["model.safetensors"]
+    weight_map: dict[str, str] = {}
     for index, name in enumerate(names):
-        _write_safetensors(directory / name, f"layer.{index}.weight", size // shards)
+        matrices = max(1, size // shards // (tensor_bytes or size))
+        tensors = [f"layer.{index}.{matrix}.weight" for matrix in range(matrices)]
+        _write_safetensors(directory / name, tensors, size // shards // matrices // _ROW)
+        weight_map |= dict.fromkeys(tensors, name)
     if shards > 1:
-        index_of_weights = {f"layer.{index}.weight": name for index, name in enumerate(names)}
-        text = json.dumps({"metadata": {"total_size": size // shards * shards}, "weight_map": index_of_weights})
+        text = json.dumps({"metadata": {"total_size": size // shards * shards}, "weight_map": weight_map})
         (directory / "model.safetensors.index.json").write_text(text)
 
 
-def _write_safetensors(path: Path, tensor: str, size: int) -> None:
-    header = json.dumps({tensor: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+def _write_safetensors(path: Path, tensors: Sequence[str], rows: int) -> None:
+    """``tensors`` of [rows, 4096] in bf16."""
+    size = rows * _ROW
+    described = {
+        name: {"dtype": "BF16", "shape": [rows, _ROW // 2], "data_offsets": [index * size, (index + 1) * size]}
+        for index, name in enumerate(tensors)
+    }
+    header = json.dumps(described).encode()
     header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
-        for start in range(0, size, _BLOCK):
-            file.write(os.urandom(min(_BLOCK, size - start)))
+        for start in range(0, size * len(tensors), _BLOCK):
+            file.write(os.urandom(min(_BLOCK, size * len(tensors) - start)))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from bloomery.checkpoints.publish import Kept, Record
 from bloomery.checkpoints.room import check_room
 from bloomery.checkpoints.source import ChangedError, Entry, Source, UnreachableError
 from bloomery.checkpoints.staging import StagedFile, resumable
-from bloomery.checkpoints.transfer import Part, Transfer
+from bloomery.checkpoints.transfer import POLICY, Part, Transfer
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 from bloomery.processes.machine import cores
@@ -198,7 +198,8 @@ class _Delivery:
         with ExitStack() as stack:
             notes = stack.enter_context(closing(Journal(self._staging / _JOURNAL)))
             stack.callback(_close, files)  # when nobody writes any more
-            transfer = stack.enter_context(Transfer(self._source, self._options.connections, progress.add))
+            policy = replace(POLICY, patience=self._options.patience)
+            transfer = stack.enter_context(Transfer(self._source, self._options.connections, progress.add, policy))
             for entry, parts in zip(missing, written, strict=True):
                 file = StagedFile(
                     *(entry, self._path(entry), self._where(entry), parts, notes),

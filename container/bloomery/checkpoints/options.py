@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bloomery.checkpoints.transfer import PART_BYTES
+from bloomery.checkpoints.transfer import PART_BYTES, POLICY
 from bloomery.errors import ConfigurationError
 from bloomery.processes.machine import cores
 
@@ -14,6 +14,7 @@ CONNECTIONS = "BLOOMERY_FETCH_CONNECTIONS"
 PART_SIZE = "BLOOMERY_FETCH_PART_MIB"
 VERIFY = "BLOOMERY_FETCH_VERIFY"
 RESUME = "BLOOMERY_FETCH_RESUME"
+PATIENCE = "BLOOMERY_FETCH_PATIENCE"
 _MOST_CONNECTIONS = 256
 
 
@@ -21,12 +22,14 @@ _MOST_CONNECTIONS = 256
 class FetchOptions:
     """``connections``: how many ranges are read at once. ``part_bytes``: the longest range of one request. ``verify``:
     compare checksums. ``resume``: go on from what a fetch that was cut short has left; without it nothing is left.
+    ``patience``: seconds without progress, however many attempts that are, after which a range is given up.
     """
 
     connections: int = 16
     part_bytes: int = PART_BYTES
     verify: bool = True
     resume: bool = True
+    patience: float = POLICY.patience
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> FetchOptions:
@@ -38,6 +41,7 @@ class FetchOptions:
             _number(environment, PART_SIZE, cls.part_bytes >> 20, 1024) << 20,
             _switch(environment, VERIFY),
             _switch(environment, RESUME),
+            _number(environment, PATIENCE, int(cls.patience), 3600),
         )
 
 

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bloomery.checkpoints.quantise import Rounding
 from bloomery.errors import CheckpointError
 from bloomery.sharding import Range
 
@@ -27,6 +26,16 @@ INDEX = "presharded.index.json"
 SCALE = "_scale"
 _VERSION = 1
 _OLD_NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """One weight in int8: its outputs lie along ``axis``, and each has a scale. What that did to it: ``largest`` of
+    |w - w'|, and ``relative_rms``, which is |w - w'| / |w| (Frobenius norms)."""
+
+    axis: int
+    largest: float
+    relative_rms: float
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,14 @@ is rounded a second time when it loads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bloomery.checkpoints.number_formats import converted, widened
+from bloomery.checkpoints.presharded import Rounding
 from bloomery.errors import CheckpointError
 
 LARGEST = 127
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """One weight in int8: its outputs lie along ``axis``, and each has a scale. What that did to it: ``largest`` of
-    |w - w'|, and ``relative_rms``, which is |w - w'| / |w| (Frobenius norms)."""
-
-    axis: int
-    largest: float
-    relative_rms: float
 
 
 class Quantiser:

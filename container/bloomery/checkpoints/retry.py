@@ -21,8 +21,8 @@ _MOMENT = 0.1  # seconds
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """``patience``: seconds without a byte after which a range is given up, however many attempts that were;
-    ``attempts``: failures in a row, without a byte between them, after which it is given up. The pause before attempt
+    """``patience``: seconds without progress after which a range is given up, however many attempts that were;
+    ``attempts``: failures in a row, without progress between them, after which it is given up. The pause before attempt
     n is drawn evenly from 0 to ``base * 2**n`` seconds, ``cap`` at most, so that connections which failed together do
     not come back together.
     """
@@ -39,14 +39,14 @@ class RetryPolicy:
 
 
 class Attempts:
-    """The failures of one range. ``came`` is told of every byte, ``failed`` of every failure."""
+    """The failures of one range. ``came`` is told of progress, ``failed`` of every failure."""
 
     def __init__(self, policy: RetryPolicy, now: float, draw: Callable[[], float] = random.random) -> None:
         self._policy, self._draw = policy, draw
         self._failures, self._since = 0, now
 
     def came(self, now: float) -> None:
-        """Bytes have come: the range is alive."""
+        """Enough bytes have come: the range is alive."""
         self._failures, self._since = 0, now
 
     def failed(self, error: TransientError, now: float) -> float:
@@ -56,7 +56,7 @@ class Attempts:
         waited = now - self._since
         if self._failures >= self._policy.attempts or waited + pause > self._policy.patience:
             raise CheckpointError(
-                f"{error}; given up after {self._failures} attempts and {waited:.0f} s without a byte"
+                f"{error}; given up after {self._failures} attempts and {waited:.0f} s without progress"
             ) from error
         return pause
 

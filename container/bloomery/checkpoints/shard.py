@@ -20,8 +20,8 @@ from bloomery.checkpoints.manifest import Listed
 from bloomery.checkpoints.number_formats import DTYPE_OPTIONS, TORCH_NAMES, named
 from bloomery.checkpoints.output import DirectoryOutput, Output, Summing
 from bloomery.checkpoints.output_s3 import S3Output
+from bloomery.checkpoints.presharded import Rounding
 from bloomery.checkpoints.progress import Progress
-from bloomery.checkpoints.quantise import Rounding
 from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.shard_plan import FILE_BYTES, INDEXES, Plan, plan
 from bloomery.checkpoints.shard_weights import Weights, write_weights

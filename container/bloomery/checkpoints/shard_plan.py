@@ -11,9 +11,8 @@ from typing import Any
 
 from bloomery.checkpoints import presharded
 from bloomery.checkpoints.number_formats import CONVERTIBLE, itemsize, named
-from bloomery.checkpoints.presharded import SCALE, Index, Part, SplitTensor
-from bloomery.checkpoints.quantise import Rounding
-from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Range, Split, check_heads, family_of, split
+from bloomery.checkpoints.presharded import SCALE, Index, Part, Rounding, SplitTensor
+from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Split, check_heads, family_of, split
 
 FILE_BYTES = 5_000_000_000
 PLAIN_INDEX = "model.safetensors.index.json"
@@ -185,7 +184,7 @@ class _Splitter:
     def parts(self, tensor: Stored) -> list[Split]:
         """Of each rank; one, the whole, when it is not split."""
         name = self._known_as(tensor.name)
-        if self._ranks == 1 or self._family is None or name is None:
+        if self._ranks == 1 or self._family is None or name is None or not prod(tensor.shape):
             return [WHOLE]
         found = [split(self._family, self._heads, name, tensor.shape, rank, self._ranks) for rank in range(self._ranks)]
         return [WHOLE] if found[0] == WHOLE else found
@@ -245,6 +244,3 @@ def _with_plain_names(made: Plan) -> Plan:
 
 def _bytes(name: str, dtype: str, shape: tuple[int, ...]) -> int:
     return prod(shape) * itemsize(dtype, name)
-
-
-__all__ = ["FILE_BYTES", "SCALES", "File", "Plan", "Planned", "Range", "Share", "Stored", "plan"]

@@ -16,8 +16,8 @@ import numpy as np
 from bloomery.checkpoints.manifest import Listed
 from bloomery.checkpoints.number_formats import Array, converted, flat_bytes, itemsize, widened
 from bloomery.checkpoints.output import Output, Summing
-from bloomery.checkpoints.presharded import SCALE
-from bloomery.checkpoints.quantise import Quantiser, Rounding
+from bloomery.checkpoints.presharded import SCALE, Rounding
+from bloomery.checkpoints.quantise import Quantiser
 from bloomery.checkpoints.shard_plan import SCALES, Plan, Planned, Share
 from bloomery.checkpoints.tensors import Rows, Tensors
 

@@ -24,8 +24,10 @@ PART_BYTES = 16 << 20
 CHUNK_BYTES = 512 << 10
 # A chunk that takes longer is worth a new connection: a broken path can trickle for hours without ever stalling.
 _SLOWEST_CHUNK_SECONDS = 30.0
+# A path may let the first packets of every connection through and nothing after them. That is no progress.
+_PROGRESS_BYTES = 64 << 10
 _TICK_SECONDS = 0.2
-# The last attempt may begin just before the patience ends and stall for 15 s: nobody waits 60 s without a byte.
+# The last attempt may begin just before the patience ends and stall for 15 s: nobody waits 60 s without progress.
 POLICY = RetryPolicy(patience=42.0)
 
 
@@ -174,10 +176,9 @@ class Transfer:
     def _carry(self, connection: Connection, part: Part, scratch: memoryview) -> None:
         """Bring all bytes of a part, by as many attempts as it takes; each goes on where the last one ended."""
         reading = _Reading(part, scratch, self._came)
-        attempts = Attempts(self._policy, time.monotonic())
+        attempts, progress = Attempts(self._policy, time.monotonic()), 0
         while reading.left and not self._stopped.is_set():
             self._brake.wait(self._stopped)
-            before = reading.position
             try:
                 with connection.read(part.entry, part.start + reading.position, reading.left) as body:
                     self._brake.succeeded()
@@ -187,8 +188,9 @@ class Transfer:
                 if self._stopped.is_set():  # the connection was closed for that
                     return
                 now = time.monotonic()
-                if reading.position > before:
+                if reading.position - progress >= _PROGRESS_BYTES:
                     attempts.came(now)
+                    progress = reading.position
                 if error.slow_down:
                     self._brake.slow_down(error, now)
                 self._stopped.wait(attempts.failed(error, now))

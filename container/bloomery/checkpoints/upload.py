@@ -72,8 +72,8 @@ def upload(
     """Make ``uri`` (s3://bucket/prefix) hold the files of ``directory``, and a MANIFEST.json of them.
 
     dry_run: only say what would be done. resume: go on with parts that an interrupted upload has left, and leave them
-    when this one is interrupted; otherwise they are dropped. part: bytes. seen: hears
-    of bytes that are done, and of all.
+    when this one is interrupted; otherwise they are dropped. part: bytes.
+    seen: hears of bytes that are done, and of all.
     Raises CheckpointError; ConfigurationError for an address that is none.
     """
     if not uri.startswith("s3://"):
@@ -154,9 +154,13 @@ class _Uploading:
         if not resume:
             self._drop(self._unfinished())
         if todo and self._has_manifest:
-            self._target.delete(manifest.NAME)  # it would vouch for objects that are about to be others
+            self._target.put(manifest.NAME, manifest.written({}))  # it vouches for what is about to be replaced
         with self._pools() as (pool, hashing):
-            shas = {file.name: hashing.submit(file.sha256) for file in self._files if not self._known_sha(file)}
+            shas = {
+                file.name: hashing.submit(file.sha256, self._target.cancelled)
+                for file in self._files
+                if not self._known_sha(file)
+            }
             try:
                 self._send(todo, pool, report, progress)
                 files = {file.name: self._listed(file, shas) for file in self._files}

@@ -238,13 +238,19 @@ def emulate(
             "operation are regular expressions. Also at run time: POST /_bloomery/faults.",
         ),
     ] = None,
+    scaler_period: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=3600, metavar="SECONDS", help="How often scaling policies are looked at.  [default: 10 or 60]"
+        ),
+    ] = None,
 ) -> None:
     """SageMaker on this machine, until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     from bloomery.cli import emulating
 
-    wanted = emulating.Wanted(host, port, state, image or [], log_bodies, limit or [], fault or [])
+    wanted = emulating.Wanted(host, port, state, image or [], log_bodies, limit or [], fault or [], scaler_period)
     raise typer.Exit(emulating.emulate(wanted))
 
 

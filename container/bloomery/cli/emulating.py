@@ -43,6 +43,7 @@ class Wanted:
     log_bodies: str | None
     limits: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    scaler_period: float | None = None
 
 
 def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | None = None) -> int:
@@ -133,6 +134,7 @@ def _surroundings(wanted: Wanted, url: str, state: Path, environment: Mapping[st
         secret_key=environment.get("AWS_SECRET_ACCESS_KEY", _KEY) if external else _KEY,
         images=tuple(rules),
         log_bodies=Path(wanted.log_bodies) if wanted.log_bodies else None,
+        scaler_period=wanted.scaler_period,
     )
 
 

@@ -59,7 +59,7 @@ class StreamedReader:
     ) -> None:
         self.where, self.ahead = stream.source.uri, AHEAD_BYTES
         self.scales: dict[int, StoredScales] = {}  # an int8 checkpoint is split for its ranks, and read from disk
-        self._stream, self._files, self._headers = stream, files, tensors.headers
+        self.stream, self._files, self._headers = stream, files, tensors.headers
         self._found: dict[str, tuple[Entry, TensorInfo]] = {}
         for stored, place in tensors.found.items():
             if (wanted := rename(stored)) is not None:
@@ -95,7 +95,7 @@ class StreamedReader:
     def begin(self) -> Batch:
         """As ``Reader``."""
         own, shared, self._own, self._shared = self._own, self._shared, [], {}
-        return self._stream.read(own, [self._whole(name, landings) for name, landings in shared.items()])
+        return self.stream.read(own, [self._whole(name, landings) for name, landings in shared.items()])
 
     def _whole(self, name: str, landings: Sequence[TensorLanding]) -> Segment:
         entry, info = self._found[name]
@@ -104,8 +104,8 @@ class StreamedReader:
 
     def finish(self) -> None:
         """As ``Reader``: compares checksums."""
-        log.info("streamed %s: %s", self.where, conclude(self._stream, self._files, self._headers))
+        log.info("streamed %s: %s", self.where, conclude(self.stream, self._files, self._headers))
 
     def close(self, error: BaseException | None = None) -> None:
         """As ``Reader``."""
-        self._stream.close(error)
+        self.stream.close(error)

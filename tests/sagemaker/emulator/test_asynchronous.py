@@ -93,9 +93,9 @@ async def test_an_instance_has_so_many_at_a_time_and_the_rest_waits_in_order(tmp
         (instance,) = world.instances(spec.name)
         told, most = [], 0
         for number in range(6):
-            told.append(await submit(world, spec.name, Body=json.dumps({"do": {"sleep": 0.5, "number": number}})))
+            told.append(await submit(world, spec.name, Body=json.dumps({"do": {"sleep": 1, "number": number}})))
         waiting = {answer["OutputLocation"] for answer in told}
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while waiting:
             assert time.monotonic() < deadline
             most = max(most, instance.outstanding)

@@ -99,7 +99,7 @@ def no_orphans() -> Callable[[], None]:
 def package(path: Path) -> Path:
     """The model directory of this project, one level down in an archive, as AWS's notebooks pack it."""
     with tarfile.open(path, "w:gz") as archive:
-        archive.add(REPOSITORY / "code", "code_bloom", filter=lambda info: info)
+        archive.add(REPOSITORY / "code", "code_bloom")
     return path
 
 
@@ -146,6 +146,7 @@ def test_the_life_cycle_of_awss_notebooks_with_the_demonstration_model(tmp_path:
             invoke(emulator, name, {"inputs": 7})
         assert caught.value.response["OriginalStatusCode"] == 400
         until(lambda: any("ready" in line for line in logged(emulator, name)), "the server's log is in CloudWatch")
+        assert "torch" not in Path(f"/proc/{emulator.process.pid}/maps").read_text()
 
         sagemaker = emulator.client("sagemaker")
         sagemaker.delete_endpoint(EndpointName=name)

@@ -160,10 +160,9 @@ def stalling(tmp_path: Path) -> Iterator[FaultyS3]:
 async def test_the_time_for_the_data_is_exact_and_leaves_nothing(tmp_path: Path, stalling: FaultyS3) -> None:
     async with hosted(tmp_path / "state", s3_url=stalling.url) as world:
         began = time.monotonic()
-        with pytest.raises(DeploymentFailure, match=r"within 8 seconds \(ModelDataDownloadTimeoutInSeconds\)"):
-            await fetched(world, ModelData(archive="s3://bucket/model.tar.gz"), seconds=8)
-        assert 8 <= time.monotonic() - began < 20
-        assert stalling.sent >= 100_000
+        with pytest.raises(DeploymentFailure, match=r"within 3 seconds \(ModelDataDownloadTimeoutInSeconds\)"):
+            await fetched(world, ModelData(archive="s3://bucket/model.tar.gz"), seconds=3)
+        assert 3 <= time.monotonic() - began < 15
         assert list((tmp_path / "state" / "artefacts").iterdir()) == []
 
 

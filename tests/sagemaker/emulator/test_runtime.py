@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,20 @@ async def invoke(world: World, name: str, body: bytes = b"hello", **more: Any) -
     return await asyncio.to_thread(client.invoke_endpoint, EndpointName=name, Body=body, **more)
 
 
-async def stream(world: World, name: str, do: object, **more: Any) -> list[tuple[float, bytes]]:
-    """The pieces, with the seconds after which they came. Raises what boto3 raises."""
+async def stream(
+    world: World, name: str, do: object, seen: Callable[[int], object] = lambda _: None, **more: Any
+) -> list[bytes]:
+    """The pieces; ``seen`` is told how many have come, each time. Raises what boto3 raises."""
     client = world.client("sagemaker-runtime")
 
-    def read() -> list[tuple[float, bytes]]:
-        began, body = time.monotonic(), json.dumps({"do": do})
+    def read() -> list[bytes]:
+        pieces, body = [], json.dumps({"do": do})
         answer = client.invoke_endpoint_with_response_stream(EndpointName=name, Body=body, **more)
         with contextlib.closing(answer["Body"]) as events:
-            return [(time.monotonic() - began, event["PayloadPart"]["Bytes"]) for event in events]
+            for event in events:
+                pieces.append(event["PayloadPart"]["Bytes"])
+                seen(len(pieces))
+        return pieces
 
     return await asyncio.to_thread(read)
 
@@ -173,12 +179,15 @@ async def test_a_body_may_have_so_many_bytes(tmp_path: Path) -> None:
 
 
 async def test_a_stream_comes_piece_by_piece(tmp_path: Path) -> None:
-    async with hosted(tmp_path) as world:
+    """The container sends a piece only when the client has the one before."""
+    (gate := tmp_path / "gate").mkdir()
+    async with hosted(tmp_path / "state") as world:
         spec = endpoint()
         await world.start(spec)
-        pieces = await stream(world, spec.name, {"stream": ["to ", "be ", "or"], "pause": 0.5})
-        assert [piece for _, piece in pieces] == [b"to ", b"be ", b"or"]
-        assert pieces[2][0] - pieces[0][0] > 0.7
+        sent = [f"piece {number}" for number in range(5)]
+        do = {"stream": sent, "gate": str(gate)}
+        pieces = await stream(world, spec.name, do, lambda count: (gate / str(count)).touch())
+        assert [piece.decode() for piece in pieces] == sent
 
 
 async def test_the_headers_of_a_stream(tmp_path: Path) -> None:
@@ -204,7 +213,7 @@ async def test_the_headers_of_a_stream(tmp_path: Path) -> None:
 
 
 async def test_a_stream_that_cannot_begin_is_a_model_error(tmp_path: Path) -> None:
-    async with hosted(tmp_path, limits=Limits(invocation=1)) as world:
+    async with hosted(tmp_path, limits=Limits(invocation=4)) as world:
         spec = endpoint()
         await world.start(spec)
         error = await failure(stream(world, spec.name, {"status": 400}))

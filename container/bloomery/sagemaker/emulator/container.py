@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Container:
         if self._docker:  # the command is gone; its container may not be
             await asyncio.to_thread(subprocess.run, self._docker, capture_output=True)
         self._port.close()
-        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+        await asyncio.to_thread(_remove, self._scratch)
         self._record.unlink(missing_ok=True)
 
     @classmethod
@@ -103,6 +104,15 @@ def sweep(state: Path) -> None:
         if docker:
             subprocess.run(docker, capture_output=True, timeout=60)
         record.unlink(missing_ok=True)
+
+
+def _remove(scratch: Path) -> None:
+    """What was killed may still be dying, and writing, for a moment."""
+    for _ in range(20):
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not scratch.exists():
+            return
+        time.sleep(0.05)
 
 
 def _docker_run(image: DockerImage, name: str, port: int, model_dir: Path, variables: dict[str, str]) -> list[str]:

@@ -138,6 +138,12 @@ class LocalFleet:
             await _drain(running, failed.instances)
             await self._logs.flush()
 
+    def load(self, endpoint: str, variant: str) -> float:
+        """As ``Fleet.load``."""
+        running = self._endpoints.get(endpoint)
+        healthy = running.variants[variant].healthy if running and variant in running.variants else []
+        return sum(instance.outstanding for instance in healthy) / max(1, len(healthy))
+
     def last_lines(self, endpoint: str, count: int) -> list[str]:
         """As ``Fleet.last_lines``."""
         return self._logs.last(endpoint, count)

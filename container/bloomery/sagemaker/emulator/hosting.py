@@ -23,4 +23,4 @@ def host(around: Surroundings, limits: Limits | None = None, faults: Faults | No
     fleet = LocalFleet(around, clients, logs, metrics, faults)
     invocations = Invocations(metrics, Bodies(around.log_bodies), faults)
     asynchronous = Asynchronous(fleet, clients, metrics, invocations, limits)
-    return Hosting(fleet, Runtime(around, fleet, asynchronous, invocations, limits).add_routes, faults)
+    return Hosting(fleet, Runtime(around, fleet, asynchronous, invocations, limits).add_routes, faults, metrics.window)

@@ -282,9 +282,28 @@ QUIRKS = (
     Quirk("A variant that names no ContainerStartupHealthCheckTimeoutInSeconds has 8 minutes.", "documented"),
     Quirk("A variant that names no ModelDataDownloadTimeoutInSeconds has an hour.", "guessed"),
     Quirk("A serverless variant is one container that never sleeps.", "ours"),
+    Quirk("DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
+    Quirk("An endpoint can be deleted while it is Updating; SageMaker refuses that.", "ours"),
+    Quirk(
+        "An update that fails leaves the endpoint InService with its old configuration and a FailureReason, which is "
+        "gone as soon as another update begins.",
+        "reported",
+    ),
+    Quirk("After a restart in the middle of an update the old configuration serves.", "ours"),
+    Quirk("An instance that leaves answers its requests before it gets SIGTERM.", "guessed"),
+    Quirk(
+        "CANARY and LINEAR move a share of the requests; all new instances are there before. SageMaker moves whole "
+        "instances' worth.",
+        "ours",
+    ),
+    Quirk("Alarms are watched until the old instances end, the TerminationWaitInSeconds included.", "guessed"),
+    Quirk("moto does not evaluate alarms: while one is watched, the emulator compares its metric itself.", "ours"),
+    Quirk("An endpoint of one instance may be updated by a RollingUpdatePolicy of 50%, in one batch.", "ours"),
+    Quirk("Without RoutingConfig the instances of a variant are chosen at random.", "reported"),
+    Quirk("PREFIX_AWARE and KV_AWARE route like LEAST_OUTSTANDING_REQUESTS.", "ours"),
+    Quirk("A stateful session ends with its container, also when an update replaces that.", "guessed"),
     Quirk("Instances of inference components only count: their copies run on this machine, whatever it has.", "ours"),
     Quirk("An instance has all of its type's memory for inference components; a type we do not know has any.", "ours"),
     Quirk("Managed instance scaling has as many instances as the copies need, at once, once there are any.", "ours"),
     Quirk("SchedulingConfig and DataCacheConfig of inference components: kept, described, without effect.", "ours"),
-    Quirk("DeploymentConfig, DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
 )

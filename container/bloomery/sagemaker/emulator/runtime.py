@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from bloomery.sagemaker.emulator import eventstream, hop, parameters, words
+from bloomery.sagemaker.emulator import eventstream, hop, parameters, sessions, words
 from bloomery.sagemaker.emulator.asynchronous import Asynchronous
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import Surroundings
@@ -24,6 +24,7 @@ from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.invocations import Invocations
 from bloomery.sagemaker.emulator.limits import Limits
 from bloomery.sagemaker.emulator.running import Endpoint, Variant
+from bloomery.sagemaker.emulator.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _REQUEST_ID = "x-amzn-RequestId"
 
 
 @dataclass
-class Call:
+class _Call:
     """One request on its way to one instance."""
 
     endpoint: Endpoint
@@ -57,6 +58,7 @@ class Runtime:
     ) -> None:
         self._around, self._fleet, self._asynchronous = around, fleet, asynchronous
         self._invocations, self._limits = invocations, limits
+        self._sessions = Sessions()
 
     def add_routes(self, app: web.Application) -> None:
         """To the emulator's application."""
@@ -78,7 +80,7 @@ class Runtime:
                 self._limits.invocation,
                 call.exchange,
             )
-        headers = {"Content-Type": answer.content_type, **_answered(call, answer.headers)}
+        headers = {"Content-Type": answer.content_type, **self._answered(call, answer.headers)}
         return web.Response(body=answer.body, headers=headers)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -90,7 +92,7 @@ class Runtime:
                     headers = {
                         "Content-Type": eventstream.CONTENT_TYPE,
                         f"{hop.PRIVATE}Content-Type": upstream.headers.get("Content-Type", "application/octet-stream"),
-                        **_answered(call, upstream.headers),
+                        **self._answered(call, upstream.headers),
                     }
                     response = web.StreamResponse(headers=headers)
                     await response.prepare(request)
@@ -100,7 +102,7 @@ class Runtime:
             finally:
                 call.exchange.model = time.perf_counter() - began
 
-    async def _first_byte(self, call: Call) -> aiohttp.ClientResponse:
+    async def _first_byte(self, call: _Call) -> aiohttp.ClientResponse:
         """The container's answer, once its head is here and says success. Raises ModelError."""
         spec, instance, exchange = call.endpoint.spec, call.instance, call.exchange
         try:
@@ -119,7 +121,7 @@ class Runtime:
             raise hop.connection_lost(spec, instance, exchange, error) from error
 
     async def _relay(
-        self, call: Call, upstream: aiohttp.ClientResponse, response: web.StreamResponse, began: float
+        self, call: _Call, upstream: aiohttp.ClientResponse, response: web.StreamResponse, began: float
     ) -> None:
         """Every piece as soon as it comes, one event each. What goes wrong from here on is the stream's last event."""
         exchange, limit = call.exchange, self._limits.stream
@@ -154,7 +156,7 @@ class Runtime:
         return web.json_response({"InferenceId": accepted.inference_id}, status=202, headers=headers)
 
     @contextlib.asynccontextmanager
-    async def _call(self, operation: str, request: web.Request) -> AsyncIterator[Call]:
+    async def _call(self, operation: str, request: web.Request) -> AsyncIterator[_Call]:
         """The request, and the instance that it goes to."""
         arrived = time.perf_counter()
         given, endpoint = self._asked(operation, request)
@@ -163,13 +165,37 @@ class Runtime:
             raise _refusal(words.ONLY_ASYNCHRONOUS.format(endpoint=spec.name, account=spec.account))
         body = await self._body(request, self._limits.payload)
         endpoint = self._component(endpoint, given.get("InferenceComponentName"))
-        variant = _variant(endpoint, given.get("TargetVariant"))
+        variant, instance = self._place(endpoint, given)
+        headers = hop.to_container(given)
+        with self._invocations.on(operation, endpoint, variant, instance, headers, body, arrived) as exchange:
+            yield _Call(endpoint, variant, instance, headers, body, exchange)
+
+    def _place(self, endpoint: Endpoint, given: Mapping[str, Any]) -> tuple[Variant, Instance]:
+        """Where a request goes: to the instance that has its session, or by variant and routing."""
+        said = {"endpoint": endpoint.spec.name, "account": endpoint.spec.account}
+        session = given.get("SessionId", sessions.NEW)
+        if session != sessions.NEW:
+            place = self._sessions.find(endpoint.spec.key, session)
+            if place is None:
+                raise _refusal(words.NO_SESSION.format(session=session, **said))
+            return place
+        target = given.get("TargetVariant")
+        if target is not None and not endpoint.has(target):
+            raise _refusal(words.NO_VARIANT.format(variant=target, **said))
+        variant = endpoint.choose(target)
         instance = variant.choose() if variant else None
         if variant is None or instance is None:
             raise self._unavailable(endpoint)
-        headers = hop.to_container(given)
-        with self._invocations.on(operation, endpoint, variant, instance, headers, body, arrived) as exchange:
-            yield Call(endpoint, variant, instance, headers, body, exchange)
+        return variant, instance
+
+    def _answered(self, call: _Call, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers of an answer, whatever the operation."""
+        self._sessions.note(call.endpoint.spec.key, call.variant, call.instance, headers)
+        return {
+            **hop.from_container(headers),
+            _INVOKED: call.variant.spec.name,
+            _REQUEST_ID: str(uuid.uuid4()),
+        }
 
     def _asked(self, operation: str, request: web.Request) -> tuple[dict[str, Any], Endpoint]:
         """The parameters, and the endpoint that they name, if it is in service."""
@@ -232,25 +258,8 @@ def _broken(message: str, code: str) -> bytes:
     return eventstream.exception("ModelStreamError", {"Message": message, "ErrorCode": code})
 
 
-def _variant(endpoint: Endpoint, target: str | None) -> Variant | None:
-    """The variant that the request names, or one by weight; None when none can answer."""
-    if target is not None and not endpoint.has(target):
-        spec = endpoint.spec
-        raise _refusal(words.NO_VARIANT.format(variant=target, endpoint=spec.name, account=spec.account))
-    return endpoint.choose(target)
-
-
 def _refusal(text: str) -> AwsError:
     return AwsError(text, "ValidationError", 400)
-
-
-def _answered(call: Call, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of an answer, whatever the operation."""
-    return {
-        **hop.from_container(headers),
-        _INVOKED: call.variant.spec.name,
-        _REQUEST_ID: str(uuid.uuid4()),
-    }
 
 
 def _answering_errors(handler: _Handler) -> _Handler:

@@ -60,6 +60,35 @@ NO_ALARMS = Words("The alarms {names} of the AutoRollbackConfiguration cannot be
 UPDATE_TIME = Words("The update took longer than its MaximumExecutionTimeoutInSeconds ({seconds:g}).", "guessed")
 ROLLBACK_FAILED = Words("{cause} The rollback failed, too: {reason}", "guessed")
 
+# Application Auto Scaling.
+OTHER_NAMESPACE = Words("This emulator scales sagemaker alone, not {namespace}.", "ours")
+NO_DIMENSION = Words("This emulator scales {known}, not {dimension}.", "ours")
+NO_RESOURCE_ID = Words("Unsupported resource {resource} for the scalable dimension {dimension}.", "guessed")
+NOTHING_TO_SCALE = Words("The resource {resource} does not exist.", "guessed")
+NO_CAPACITY_LIMITS = Words("MinCapacity and MaxCapacity are required for a new scalable target.", "guessed")
+CAPACITY_LIMITS_CROSSED = Words("Maximum capacity cannot be less than minimum capacity.", "guessed")
+NOT_TO_ZERO = Words(
+    "MinCapacity of {resource} must be at least 1: only asynchronous endpoints and inference components scale to zero.",
+    "guessed",
+)
+NO_TARGET = Words(
+    "No scalable target registered for service namespace: sagemaker, resource ID: {resource}, scalable dimension: "
+    "{dimension}",
+    "reported",
+)
+NO_POLICY = Words("No scaling policy found with name {name}.", "guessed")
+NO_POLICY_TYPE = Words("This emulator has no {kind} policies: TargetTrackingScaling or StepScaling.", "ours")
+NO_POLICY_CONFIG = Words("A {kind} policy needs a {member}.", "guessed")
+NO_STEPS = Words("A step scaling policy needs StepAdjustments.", "guessed")
+ONE_METRIC = Words(
+    "A target tracking policy has either a PredefinedMetricSpecification or a CustomizedMetricSpecification.", "guessed"
+)
+TARGET_VALUE = Words("TargetValue must be greater than 0, not {value}.", "guessed")
+METRIC_MATH = Words(
+    "This emulator tracks one metric: a CustomizedMetricSpecification with MetricName, Namespace and Statistic.", "ours"
+)
+NO_METRIC = Words("{metric} is no metric of {dimension}: {known}.", "guessed")
+
 # Limits and capacity.
 THROTTLED = Words("Rate exceeded", "reported")
 LIMIT_OF_OPERATION = Words("The account-level service limit of {operation} is exceeded.", "guessed")
@@ -192,6 +221,11 @@ BAD_KEY = Words(
 # Errors of the runtime.
 NOT_FOUND = Words("Endpoint {endpoint} of account {account} not found.", "reported")
 NO_VARIANT = Words("Variant {variant} of endpoint {endpoint} of account {account} not found.", "guessed")
+NO_SESSION = Words(
+    "Session {session} of endpoint {endpoint} of account {account} not found: it was never opened, has been closed, "
+    "has expired, or its instance is gone.",
+    "guessed",
+)
 NO_INSTANCE = Words("Endpoint {endpoint} of account {account} has no instance that is in service now.", "guessed")
 MODEL_FAILED = Words(
     'Received {side} error ({status}) from primary with message "{message}". See '
