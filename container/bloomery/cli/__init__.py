@@ -227,13 +227,31 @@ def emulate(
             help="Another limit than SageMaker's: payload (bytes), invocation, stream, asynchronous (seconds), …",
         ),
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[,NAME=VALUE…]",
+            help="What is to go wrong, repeatable. InsufficientInstanceCapacity (instance_type, endpoint), "
+            "ResourceLimitExceeded (operation, instance_type), ThrottlingException (operation), SlowStart (seconds, "
+            "instance_type, endpoint), ContainerDies (seconds or invocations, instance_type, endpoint), ModelError "
+            "(status, endpoint); each with times=N (default: always) and fraction=0…1. instance_type, endpoint and "
+            "operation are regular expressions. Also at run time: POST /_bloomery/faults.",
+        ),
+    ] = None,
+    scaler_period: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=3600, metavar="SECONDS", help="How often scaling policies are looked at.  [default: 10 or 60]"
+        ),
+    ] = None,
 ) -> None:
     """SageMaker on this machine, until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     from bloomery.cli import emulating
 
-    raise typer.Exit(emulating.emulate(emulating.Wanted(host, port, state, image or [], log_bodies, limit or [])))
+    wanted = emulating.Wanted(host, port, state, image or [], log_bodies, limit or [], fault or [], scaler_period)
+    raise typer.Exit(emulating.emulate(wanted))
 
 
 @sagemaker_local.command("env")

@@ -16,18 +16,23 @@ from functools import partial
 import aiohttp
 from aiohttp import web
 
-from bloomery.sagemaker.emulator import app, page
+from bloomery.sagemaker.emulator import app, control, page, scaling
+from bloomery.sagemaker.emulator.activities import Activities
+from bloomery.sagemaker.emulator.admission import Admission
 from bloomery.sagemaker.emulator.alarms import Alarms
+from bloomery.sagemaker.emulator.capacities import Capacities
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.components import Components
-from bloomery.sagemaker.emulator.control import Control
 from bloomery.sagemaker.emulator.deployment import Hosting, Surroundings
 from bloomery.sagemaker.emulator.endpoints import Endpoints
+from bloomery.sagemaker.emulator.json_api import JsonApi
 from bloomery.sagemaker.emulator.lookup import ModelDataLookup
 from bloomery.sagemaker.emulator.moto_child import MotoChild
 from bloomery.sagemaker.emulator.page import Page
 from bloomery.sagemaker.emulator.proxy import Proxy
 from bloomery.sagemaker.emulator.s3_journal import S3Journal
+from bloomery.sagemaker.emulator.scaler import Scaler
+from bloomery.sagemaker.emulator.scaling import Scaling
 from bloomery.sagemaker.emulator.state import StateDirectory
 from bloomery.sagemaker.emulator.store import Store
 from bloomery.sagemaker.emulator.updates import Updates
@@ -71,7 +76,8 @@ async def run(
         store = Store(state.database)
         ending.callback(store.close)
         hosting = host_endpoints(around)
-        endpoints = Endpoints(store, hosting.fleet)
+        admission = Admission(store, hosting.faults)
+        endpoints = Endpoints(store, hosting.fleet, admission)
         clients = Clients(around)
         ending.callback(clients.close)
         url = await moto.url()
@@ -80,9 +86,17 @@ async def run(
         await journal.restore()
         alarming = partial(Alarms, clients)
         updates = Updates(store, hosting.fleet, endpoints, alarming)
-        components = Components(store, hosting.fleet, alarming)
-        plane = Control(store, endpoints, updates, components, ModelDataLookup(clients), around)
-        application = app.build(plane, hosting, Page(endpoints, hosting.fleet), Proxy(url, session, journal), door.host)
+        components = Components(store, hosting.fleet, alarming, hosting.faults)
+        capacities, activities = Capacities(store, updates, components), Activities()
+        scaler = Scaler(store, capacities, activities, hosting.fleet, hosting.window, clients, around.scaler_period)
+        operations = control.operations(store, endpoints, updates, components, ModelDataLookup(clients))
+        scaling_operations = Scaling(store, capacities, activities).operations()
+        services = (
+            JsonApi(control.TARGET, "sagemaker", operations, admission, around),
+            JsonApi(scaling.PREFIX, scaling.SERVICE, scaling_operations, admission, around),
+        )
+        page_ = Page(endpoints, hosting.fleet)
+        application = app.build(services, hosting, page_, Proxy(url, session, journal), door.host)
         runner = web.AppRunner(
             application,
             access_log=None,
@@ -97,8 +111,9 @@ async def run(
         await web.SockSite(runner, door.socket).start()
         endpoints.resume()
         components.resume()
+        scaler.start()
         say(f"ready: SageMaker on {door.url} ({time.monotonic() - started:.1f} s); page: {door.url}{page.PATH}")
-        return await _until_the_end(stop, moto, (endpoints.close, components.close), hosting, say)
+        return await _until_the_end(stop, moto, (scaler.close, endpoints.close, components.close), hosting, say)
 
 
 async def _until_the_end(

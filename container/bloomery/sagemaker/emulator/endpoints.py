@@ -14,6 +14,7 @@ from typing import Any
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import deployment_configs, listing, specs, words
+from bloomery.sagemaker.emulator.admission import Admission
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.call import Call, create, find
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet
@@ -27,8 +28,8 @@ LINES = 40  # of its containers' output that a failed endpoint keeps
 class Endpoints:
     """The operations on endpoints, and the one owner of their life."""
 
-    def __init__(self, store: Store, fleet: Fleet) -> None:
-        self._store, self._fleet = store, fleet
+    def __init__(self, store: Store, fleet: Fleet, admission: Admission) -> None:
+        self._store, self._fleet, self.admission = store, fleet, admission
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._phases: dict[str, str] = {}
 
@@ -62,6 +63,7 @@ class Endpoints:
         if deployment := given.get("DeploymentConfig"):
             deployment_configs.check(deployment, spec)
             document["LastDeploymentConfig"] = deployment
+        self.admission.endpoint(call.operation, spec)
         record = create(self._store, call, Kind.ENDPOINT, spec.name, document, "Creating")
         self._launch(record)
         return {"EndpointArn": record.arn}

@@ -48,6 +48,7 @@ class Updates:
         if deployment is None and given.get("RetainDeploymentConfig"):
             deployment = record.document.get("LastDeploymentConfig")
         deployment_configs.check(deployment or {}, new)
+        self._endpoints.admission.endpoint(call.operation, new, old)
         now = time.time()
         pending = {
             "EndpointConfigName": config.name,
@@ -101,6 +102,7 @@ class Updates:
         _check_names(record, [*weights, *counts])
         _check_change(old, weights, counts)
         new = _changed(old, weights, counts)
+        self._endpoints.admission.endpoint("UpdateEndpointWeightsAndCapacities", new, old)
         pending = {"Spec": asdict(new), "StartTime": time.time()}
         changes = {"Config": dict(config)} if config else {}
         record = self._store.change(record, "Updating", FailureReason=None, LastLines=None, Pending=pending, **changes)
