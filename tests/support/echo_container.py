@@ -1,9 +1,9 @@
 """A container that does what it is told: /ping and /invocations with nothing but the standard library.
 
 ``python echo_container.py serve``. Variables: SLOW_START (seconds before /ping is 200), DIE_AT_START (exit status, at
-once), IGNORE_TERM=1. A body {"do": …} may hold ``status``, ``sleep``, ``stream`` (pieces) with ``pause``,
-``break_after`` (pieces) and ``gate`` (a directory: piece N waits for the file N in it), ``exit``,
-``environment``, ``files``, ``write``; any other body comes back as it is.
+once), IGNORE_TERM=1, STATUS (of answers that are not asked for one). A body {"do": …} may hold ``status``, ``sleep``,
+``headers`` (of the answer), ``stream`` (pieces) with ``pause``, ``break_after`` (pieces) and ``gate`` (a directory:
+piece N waits for the file N in it), ``exit``, ``environment``, ``files``, ``write``; any other body comes back.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ class Handler(BaseHTTPRequestHandler):
         if "stream" in wanted:
             self._stream(wanted)
         else:
-            self._answer(wanted.get("status", 200), json.dumps(self._found(wanted)).encode())
+            self._answer(
+                wanted.get("status", int(os.environ.get("STATUS", 200))),
+                json.dumps(self._found(wanted)).encode(),
+                wanted.get("headers", {}),
+            )
 
     def _found(self, wanted: dict[str, Any]) -> Any:
         if "environment" in wanted:
@@ -75,12 +80,14 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(wanted.get("pause", 0))
         self.wfile.write(b"0\r\n\r\n")
 
-    def _answer(self, status: int, body: bytes) -> None:
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Type", self.headers.get("Content-Type") or "text/plain")
         self.send_header("Content-Length", str(len(body)))
         if attributes := self.headers.get("X-Amzn-SageMaker-Custom-Attributes"):
             self.send_header("X-Amzn-SageMaker-Custom-Attributes", attributes)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

@@ -1,7 +1,8 @@
 """The emulator with a fleet that runs nothing, for tests of the control plane alone.
 
 A model's environment says what becomes of its endpoints: SECONDS to deploy, FAILURE (the FailureReason), FAULT (an
-error that no fleet should raise), STOPPING (seconds to end). HOLD: deploy until the file of that name is gone.
+error that no fleet should raise), STOPPING (seconds to end). HOLD: deploy, or scale, until the file of that name is
+gone. REFUSED: a count of instances that cannot be had.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ class StandInFleet:
         wanted = spec.variants[0].container.environment
         phase("waiting for /ping")
         await asyncio.sleep(float(wanted.get("SECONDS", "0")))
-        while "HOLD" in wanted and Path(wanted["HOLD"]).exists():  # noqa: ASYNC110 - another process removes it
-            await asyncio.sleep(0.02)
+        await _held(wanted)
         if "FAILURE" in wanted:
             raise DeploymentFailure(wanted["FAILURE"])
         if "FAULT" in wanted:
@@ -47,7 +47,11 @@ class StandInFleet:
             print(f"stopped {endpoint}", flush=True)
 
     async def scale(self, endpoint: str, variant: str, count: int) -> None:
+        wanted = self._running[endpoint].variants[0].container.environment
+        await _held(wanted)
+        _check_room(wanted, count)
         self._counts[endpoint][variant] = count
+        print(f"scaled {endpoint} {variant} to {count}", flush=True)
 
     def counts(self, endpoint: str) -> dict[str, int]:
         return self._counts[endpoint]
@@ -57,6 +61,7 @@ class StandInFleet:
 
     async def stage(self, spec: EndpointSpec, counts: Mapping[str, int], phase: Callable[[str], None]) -> None:
         self._successors[spec.name] = spec
+        _check_room(spec.variants[0].container.environment, max(counts.values()))
         await self._deploy(spec, phase)
         print(f"staged {dict(counts)} of {spec.name}", flush=True)
 
@@ -79,6 +84,16 @@ class StandInFleet:
         print(f"closed with {grace:g} s for {sorted(self._running)}", flush=True)
         if grace and "STAND_IN_CLOSES_NEVER" in os.environ:
             await asyncio.Event().wait()
+
+
+def _check_room(wanted: Mapping[str, str], count: int) -> None:
+    if str(count) == wanted.get("REFUSED"):
+        raise DeploymentFailure(f"no room for {count} instances")
+
+
+async def _held(wanted: Mapping[str, str]) -> None:
+    while "HOLD" in wanted and Path(wanted["HOLD"]).exists():  # noqa: ASYNC110 - another process removes it
+        await asyncio.sleep(0.02)
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from bloomery.sagemaker.emulator import specs
 from bloomery.sagemaker.emulator.deployment import VariantSpec
 from bloomery.sagemaker.emulator.store import Record
 
-_SERVES = ("InService", "Updating", "RollingBack", "UpdateRollbackFailed")
+SERVES = ("InService", "Updating", "RollingBack", "UpdateRollbackFailed")  # statuses in which requests are answered
 _COPIED = ("DataCaptureConfig", "AsyncInferenceConfig", "ExplainerConfig", "MetricsConfig")
 
 
@@ -25,7 +25,7 @@ def describe(record: Record) -> dict[str, Any]:
         "LastModifiedTime": record.modified,
     }
     answer |= {name: document[name] for name in ("FailureReason", "LastDeploymentConfig") if name in document}
-    if record.status in _SERVES:
+    if record.status in SERVES:
         answer["ProductionVariants"] = _variants(record)
     pending = document.get("Pending")
     if pending and "EndpointConfigName" in pending:
@@ -65,7 +65,7 @@ def _pending(pending: Mapping[str, Any]) -> dict[str, Any]:
     for spec, config in zip(specs.from_document(pending["Spec"]).variants, given, strict=True):
         each = _variant(spec, config, pending["StartTime"])
         each |= {"CurrentWeight": spec.weight, "DesiredWeight": spec.weight}
-        each["VariantStatus"] = [{"Status": pending["Status"], "StartTime": pending["StartTime"]}]
+        each["VariantStatus"] = [{"Status": pending["Status"], "StartTime": pending["Since"]}]
         if "ServerlessConfig" in config:
             each["CurrentServerlessConfig"] = each["DesiredServerlessConfig"] = config["ServerlessConfig"]
         else:

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from bloomery.sagemaker.emulator.deployment import Fleet
+from bloomery.sagemaker.emulator.endpoint_view import SERVES
 from bloomery.sagemaker.emulator.endpoints import LINES, Endpoints
 
 PATH = "/_bloomery/"
@@ -45,12 +46,14 @@ class Page:
         shown: list[dict[str, Any]] = []
         for record, phase in self._endpoints.all():
             variants = record.document["Spec"]["variants"]
+            since = record.document.get("Pending", {}).get("StartTime", record.modified)
             shown.append(
                 {
                     "name": record.name,
                     "status": record.status,
                     "phase": phase,
-                    "elapsed": round(now - record.modified, 1),
+                    "serves": record.status in SERVES,
+                    "elapsed": round(now - since, 1),
                     "reason": record.document.get("FailureReason"),
                     "config": record.document["EndpointConfigName"],
                     "variants": [

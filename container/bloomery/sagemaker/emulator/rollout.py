@@ -118,7 +118,7 @@ async def roll_out(plan: Plan, fleet: Fleet, alarms: Watch, phase: Callable[[str
             logger.exception("the update of %s failed: a fault of the emulator", plan.new.name)
             error = DeploymentFailure(words.INTERNAL.format())
         phase(f"rolling back: {error}")
-        progress("Updating", counts(plan.new))
+        progress("Deleting", {})
         await _back(plan, fleet, error)
         raise error from None
     phase("ending the old instances")
@@ -143,7 +143,6 @@ async def _forward(plan: Plan, fleet: Fleet, alarms: Watch, phase: Callable[[str
     if plan.termination_wait:
         phase("waiting before the old instances are ended")
         await alarms.watch(plan.termination_wait)
-    progress("Deleting", there)
 
 
 async def _back(plan: Plan, fleet: Fleet, cause: DeploymentFailure) -> None:

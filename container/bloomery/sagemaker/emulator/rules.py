@@ -272,5 +272,25 @@ QUIRKS = (
     Quirk("A variant that names no ContainerStartupHealthCheckTimeoutInSeconds has 8 minutes.", "documented"),
     Quirk("A variant that names no ModelDataDownloadTimeoutInSeconds has an hour.", "guessed"),
     Quirk("A serverless variant is one container that never sleeps.", "ours"),
-    Quirk("DeploymentConfig, DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
+    Quirk("DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
+    Quirk("An endpoint can be deleted while it is Updating; SageMaker refuses that.", "ours"),
+    Quirk(
+        "An update that fails leaves the endpoint InService with its old configuration and a FailureReason.", "reported"
+    ),
+    Quirk("FailureReason is gone as soon as another update begins.", "reported"),
+    Quirk("After a restart in the middle of an update the old configuration serves.", "ours"),
+    Quirk("An instance that leaves answers its requests before it gets SIGTERM.", "guessed"),
+    Quirk(
+        "CANARY and LINEAR move a share of the requests; all new instances are there before. SageMaker moves whole "
+        "instances' worth.",
+        "ours",
+    ),
+    Quirk("Alarms are watched until the old instances end, the TerminationWaitInSeconds included.", "guessed"),
+    Quirk("moto does not evaluate alarms: while one is watched, the emulator compares its metric itself.", "ours"),
+    Quirk(
+        "A rolling update has at least two batches, so of one instance the second starts before the first goes.", "ours"
+    ),
+    Quirk("Without RoutingConfig the instances of a variant are chosen at random.", "reported"),
+    Quirk("PREFIX_AWARE and KV_AWARE route like LEAST_OUTSTANDING_REQUESTS.", "ours"),
+    Quirk("A stateful session ends with its container, also when an update replaces that.", "guessed"),
 )

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from bloomery.sagemaker.emulator import eventstream, hop, parameters, words
+from bloomery.sagemaker.emulator import eventstream, hop, parameters, sessions, words
 from bloomery.sagemaker.emulator.asynchronous import Asynchronous
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import Surroundings
@@ -24,6 +24,7 @@ from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.invocations import Invocations
 from bloomery.sagemaker.emulator.limits import Limits
 from bloomery.sagemaker.emulator.running import Endpoint, Variant
+from bloomery.sagemaker.emulator.sessions import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Runtime:
     ) -> None:
         self._around, self._fleet, self._asynchronous = around, fleet, asynchronous
         self._invocations, self._limits = invocations, limits
+        self._sessions = Sessions()
 
     def add_routes(self, app: web.Application) -> None:
         """To the emulator's application."""
@@ -78,7 +80,7 @@ class Runtime:
                 self._limits.invocation,
                 call.exchange,
             )
-        headers = {"Content-Type": answer.content_type, **_answered(call, answer.headers)}
+        headers = {"Content-Type": answer.content_type, **self._answered(call, answer.headers)}
         return web.Response(body=answer.body, headers=headers)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -90,7 +92,7 @@ class Runtime:
                     headers = {
                         "Content-Type": eventstream.CONTENT_TYPE,
                         f"{hop.PRIVATE}Content-Type": upstream.headers.get("Content-Type", "application/octet-stream"),
-                        **_answered(call, upstream.headers),
+                        **self._answered(call, upstream.headers),
                     }
                     response = web.StreamResponse(headers=headers)
                     await response.prepare(request)
@@ -162,14 +164,37 @@ class Runtime:
         if spec.async_output is not None:
             raise _refusal(words.ONLY_ASYNCHRONOUS.format(endpoint=spec.name, account=spec.account))
         body = await self._body(request, self._limits.payload)
-        variant = _variant(endpoint, given.get("TargetVariant"))
-        instance = variant.choose() if variant else None
-        if variant is None or instance is None:
-            text = words.NO_INSTANCE.format(endpoint=spec.name, account=spec.account)
-            raise AwsError(text, "ServiceUnavailable", 503)
+        variant, instance = self._place(endpoint, given)
         headers = hop.to_container(given)
         with self._invocations.on(operation, endpoint, variant, instance, headers, body, arrived) as exchange:
             yield _Call(endpoint, variant, instance, headers, body, exchange)
+
+    def _place(self, endpoint: Endpoint, given: Mapping[str, Any]) -> tuple[Variant, Instance]:
+        """Where a request goes: to the instance that has its session, or by variant and routing."""
+        said = {"endpoint": endpoint.spec.name, "account": endpoint.spec.account}
+        session = given.get("SessionId", sessions.NEW)
+        if session != sessions.NEW:
+            place = self._sessions.find(endpoint.spec.name, session)
+            if place is None:
+                raise _refusal(words.NO_SESSION.format(session=session, **said))
+            return place
+        target = given.get("TargetVariant")
+        if target is not None and not endpoint.has(target):
+            raise _refusal(words.NO_VARIANT.format(variant=target, **said))
+        variant = endpoint.choose(target)
+        instance = variant.choose() if variant else None
+        if variant is None or instance is None:
+            raise AwsError(words.NO_INSTANCE.format(**said), "ServiceUnavailable", 503)
+        return variant, instance
+
+    def _answered(self, call: _Call, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers of an answer, whatever the operation."""
+        self._sessions.note(call.endpoint.spec.name, call.variant, call.instance, headers)
+        return {
+            **hop.from_container(headers),
+            _INVOKED: call.variant.spec.name,
+            _REQUEST_ID: str(uuid.uuid4()),
+        }
 
     def _asked(self, operation: str, request: web.Request) -> tuple[dict[str, Any], Endpoint]:
         """The parameters, and the endpoint that they name, if it is in service."""
@@ -207,25 +232,8 @@ def _broken(message: str, code: str) -> bytes:
     return eventstream.exception("ModelStreamError", {"Message": message, "ErrorCode": code})
 
 
-def _variant(endpoint: Endpoint, target: str | None) -> Variant | None:
-    """The variant that the request names, or one by weight; None when none can answer."""
-    if target is not None and not endpoint.has(target):
-        spec = endpoint.spec
-        raise _refusal(words.NO_VARIANT.format(variant=target, endpoint=spec.name, account=spec.account))
-    return endpoint.choose(target)
-
-
 def _refusal(text: str) -> AwsError:
     return AwsError(text, "ValidationError", 400)
-
-
-def _answered(call: _Call, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of an answer, whatever the operation."""
-    return {
-        **hop.from_container(headers),
-        _INVOKED: call.variant.spec.name,
-        _REQUEST_ID: str(uuid.uuid4()),
-    }
 
 
 def _answering_errors(handler: _Handler) -> _Handler:

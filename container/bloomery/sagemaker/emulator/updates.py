@@ -47,12 +47,14 @@ class Updates:
         if deployment is None and given.get("RetainDeploymentConfig"):
             deployment = record.document.get("LastDeploymentConfig")
         deployment_configs.check(deployment or {}, new)
+        now = time.time()
         pending = {
             "EndpointConfigName": config.name,
             "Spec": asdict(new),
             "Config": dict(config.document),
             "DeploymentConfig": deployment,
-            "StartTime": time.time(),
+            "StartTime": now,
+            "Since": now,
             "Status": "Creating",
             "Counts": {},
         }
@@ -111,7 +113,8 @@ class Updates:
         alarms = self._alarming(plan.old.region, deployment_configs.alarms(pending["DeploymentConfig"]))
 
         def progress(status: str, instances: Counts) -> None:
-            self._endpoints.note(record, Pending={**pending, "Status": status, "Counts": dict(instances)})
+            now = {"Status": status, "Since": time.time(), "Counts": dict(instances)}
+            self._endpoints.note(record, Pending={**pending, **now})
 
         try:
             if mixed:  # an earlier update ended half-way: what it left goes first

@@ -120,6 +120,11 @@ BAD_KEY = Words(
 # Errors of the runtime.
 NOT_FOUND = Words("Endpoint {endpoint} of account {account} not found.", "reported")
 NO_VARIANT = Words("Variant {variant} of endpoint {endpoint} of account {account} not found.", "guessed")
+NO_SESSION = Words(
+    "Session {session} of endpoint {endpoint} of account {account} not found: it was never opened, has been closed, "
+    "has expired, or its instance is gone.",
+    "guessed",
+)
 NO_INSTANCE = Words("Endpoint {endpoint} of account {account} has no instance that is in service now.", "guessed")
 MODEL_FAILED = Words(
     'Received {side} error ({status}) from primary with message "{message}". See '
