@@ -273,7 +273,7 @@ def test_a_tick_is_heard_while_nothing_comes_and_may_end_it(monkeypatch: pytest.
 
 
 def test_a_connection_that_trickles_is_exchanged_and_what_it_brought_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_SLOWEST_CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(transfer, "_SLOWEST_SECONDS", 0.0)
     source, wanted = MemorySource(), parts()
     with Transfer(source, 2, policy=IMPATIENT) as carrying:
         carrying.put(wanted)
