@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -7,20 +8,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from awscrt import checksums
 from tests.checkpoints.conftest import CHECKPOINT, WEIGHTS, Bucket
-from tests.support.faulty_s3 import Fault
+from tests.support.faulty_s3 import Fault, FaultyS3
 from tests.support.safetensors_file import safetensors_bytes
 
 from bloomery import checkpoints
+from bloomery.checkpoints import manifest
 from bloomery.checkpoints.fetch import fetch_into
+from bloomery.checkpoints.manifest import Listed
 from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.sources import open_source
+from bloomery.checkpoints.transport import Transport
 from bloomery.errors import CheckpointError, ConfigurationError
 from bloomery.processes import rank
+from bloomery.processes.lock import FileLock
 
 CONTAINER = Path(__file__).parents[2] / "container"
 FETCH = "import sys; from bloomery import checkpoints; print(checkpoints.fetch(sys.argv[1]))"
@@ -224,6 +231,38 @@ class TestWhatIsThere:
         assert "model/model.safetensors" not in {name for name, _, _ in bucket.read}
         assert files_of(target)["notes.txt"] == b"mine"
 
+    def test_two_sources_can_share_a_directory(self, bucket: Bucket, tmp_path: Path) -> None:
+        weights = bucket.put({"model.safetensors": WEIGHTS, "old.txt": b"old"}, "weights")
+        words = bucket.put({"config.json": b"{}", "tokenizer.json": b"{}"}, "words")
+        for uri in (weights, words, weights, words):
+            fetch_into(open_source(uri), tmp_path / "target")
+        assert set(files_of(tmp_path / "target")) == {"model.safetensors", "old.txt", "config.json", "tokenizer.json"}
+        read = bucket.read
+        bucket.delete("old.txt", "weights")
+        fetch_into(open_source(weights), tmp_path / "target")
+        assert set(files_of(tmp_path / "target")) == {"model.safetensors", "config.json", "tokenizer.json"}
+        assert bucket.read == read
+
+    def test_a_second_choice_of_files_leaves_the_first(self, bucket: Bucket, tmp_path: Path) -> None:
+        uri = bucket.put(CHECKPOINT)
+        fetch_into(open_source(uri), tmp_path / "target")
+        fetch_into(open_source(uri), tmp_path / "target", allow_patterns=["*.bin"])
+        assert set(files_of(tmp_path / "target")) == set(CHECKPOINT)
+
+    def test_who_waits_says_so(self, bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        target = tmp_path / "target"
+        lock = FileLock(target / ".fetching.lock")
+        assert lock.acquired()
+        uri = bucket.put(CHECKPOINT)
+        with ThreadPoolExecutor(1) as pool, caplog.at_level(logging.INFO, "bloomery"):
+            waiting = pool.submit(fetch_into, open_source(uri), target)
+            wait_until(lambda: "waiting for another" in rank.current.status().phase, "the phase")
+            assert files_of(target) == {}
+            lock.release()
+            waiting.result(DEADLINE)
+        assert f"{target}: waiting for another process to fetch the checkpoint" in caplog.text
+        assert "model.safetensors" in files_of(target)
+
     def test_two_processes_fetch_once(self, bucket: Bucket) -> None:
         uri = bucket.put(CHECKPOINT)
         processes = [start_fetch(uri) for _ in range(2)]
@@ -277,8 +316,8 @@ class TestCutShort:
         options = FetchOptions(connections=4, part_bytes=MIB, resume=resume)
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            fetch_into(open_source(uri), target, options=options, seen=seen)
-        assert time.monotonic() - began < 10  # and not after the stalled reads, which take 15 s to be noticed
+            fetch_into(open_source(uri, transport=Transport(stall_timeout=300)), target, options=options, seen=seen)
+        assert time.monotonic() - began < 120  # it waited for no read that stalls
         bucket.server.heal()
         bucket.server.forget()
 
@@ -336,6 +375,58 @@ class TestCutShort:
         with pytest.raises(CheckpointError):
             checkpoints.fetch("s3://bucket/model")  # nobody listens there
         assert list(aws.iterdir()) == []
+
+
+class TestIntegrity:
+    @pytest.fixture
+    def unsummed(self, aws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+        """A bucket whose server has no checksums of its own."""
+        (tmp_path / "s3" / "bucket").mkdir(parents=True)
+        with FaultyS3(tmp_path / "s3", with_checksums=False) as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+            yield Bucket(tmp_path / "s3" / "bucket", server)
+
+    def test_a_header_that_came_damaged_is_read_again(self, unsummed: Bucket, tmp_path: Path) -> None:
+        uri = unsummed.put({"model.safetensors": WEIGHTS})
+        unsummed.server.inject(Fault("flip", offset=9, times=1))  # within the header: it is no JSON any more
+        done = fetch_into(open_source(uri), tmp_path / "target")
+        assert files_of(tmp_path / "target") == {"model.safetensors": WEIGHTS}
+        assert done.evidence == {"": 1}
+        assert len(unsummed.read) == 2
+
+    def test_a_manifest_is_evidence_where_the_server_has_none(self, unsummed: Bucket, tmp_path: Path) -> None:
+        data = os.urandom(3 * MIB)
+        listed = {
+            "a": Listed(len(data), checksums.crc64nvme(data), None),
+            "b": Listed(len(data), None, hashlib.sha256(data).hexdigest()),
+        }
+        uri = unsummed.put({"a": data, "b": data, "MANIFEST.json": manifest.written(listed)})
+        done = fetch_into(open_source(uri), tmp_path / "target", options=SMALL_PARTS)
+        assert done.evidence == {"CRC64NVME": 1, "SHA-256": 1, "": 1}
+
+    @pytest.mark.parametrize("known", ["crc64nvme", "sha256"])
+    def test_a_flipped_byte_is_read_again_and_named(
+        self, unsummed: Bucket, tmp_path: Path, known: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        data = os.urandom(3 * MIB)
+        crc, sha = checksums.crc64nvme(data), hashlib.sha256(data).hexdigest()
+        listed = {"a": Listed(len(data), *((crc, None) if known == "crc64nvme" else (None, sha)))}
+        uri = unsummed.put({"a": data, "MANIFEST.json": manifest.written(listed)})
+        unsummed.server.inject(Fault("flip", key="model/a", offset=2_000_000, times=1))
+        with caplog.at_level(logging.WARNING, "bloomery"):
+            fetch_into(open_source(uri), tmp_path / "target", options=SMALL_PARTS)
+        assert files_of(tmp_path / "target")["a"] == data
+        assert f"{uri}/a: byte 2000000 was wrong in one reading, and is right now" in caplog.text
+
+    def test_a_file_that_is_not_what_its_checksum_says_is_never_published(
+        self, unsummed: Bucket, tmp_path: Path
+    ) -> None:
+        listed = {"a": Listed(100, 5, None)}
+        uri = unsummed.put({"a": bytes(100), "MANIFEST.json": manifest.written(listed)})
+        with pytest.raises(CheckpointError, match=r"model/a is damaged: .* both gave the same bytes 0-99: .*upload it"):
+            fetch_into(open_source(uri), tmp_path / "target")
+        assert files_of(tmp_path / "target") == {}
+        assert not (tmp_path / "target" / ".fetching" / "files" / "a").exists()
 
 
 class TestReports:

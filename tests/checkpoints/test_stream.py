@@ -152,7 +152,7 @@ class TestChecksums:
 
         account = read_all(source, files=tuple(source.entries()))
 
-        assert "a.safetensors, of which the source knows no CRC64NVME" in str(account)
+        assert "a.safetensors, of which no CRC64NVME is known" in str(account)
 
     def test_a_byte_that_came_wrong_once_is_found_and_placed(self, weights: Path) -> None:
         with pytest.raises(CheckpointError, match=r"\.safetensors of s3.* is damaged: .*came damaged") as error:

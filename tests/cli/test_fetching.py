@@ -130,7 +130,12 @@ def test_a_signal_ends_it_at_once_and_the_next_one_goes_on(
 ) -> None:
     target = tmp_path / "t"
     arguments = ["s3://bucket/model", target, *([] if resume else ["--no-resume"])]
-    small = {"BLOOMERY_FETCH_PART_MIB": "1", "BLOOMERY_FETCH_CONNECTIONS": "4"}
+    # What stalls would stall for longer than the test waits.
+    small = {
+        "BLOOMERY_FETCH_PART_MIB": "1",
+        "BLOOMERY_FETCH_CONNECTIONS": "4",
+        "BLOOMERY_STALL_TIMEOUT": "300",
+    }
     s3.inject(Fault("stall", key="model/model.safetensors", skip=6, after_bytes=1000))
     with start(s3, *arguments, **small) as process:
         journal = target / ".fetching" / "journal"
@@ -139,10 +144,8 @@ def test_a_signal_ends_it_at_once_and_the_next_one_goes_on(
             assert time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(number)
-        sent = time.monotonic()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert time.monotonic() - sent < 10  # a stalled read takes 15 s
     assert target.exists() == resume
     assert not resume or files_of(target) == {}
     s3.heal()

@@ -15,7 +15,8 @@ from tests.support.rank_pair import run_pair
 from tests.support.tiny_models import tiny_model
 
 from bloomery.engines import deepspeed
-from bloomery.engines.loading import CheckpointReader, read_config
+from bloomery.engines.loading import read_config
+from bloomery.engines.reader import CheckpointReader
 from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 from bloomery.processes import rank
 

@@ -2,7 +2,7 @@
 
 A model's environment says what becomes of its endpoints: SECONDS to deploy, FAILURE (the FailureReason), FAULT (an
 error that no fleet should raise), STOPPING (seconds to end). HOLD: deploy, or scale, until the file of that name is
-gone. REFUSED: a count of instances that cannot be had.
+gone. REFUSED: a count of instances that cannot be had. STUCK: an error when an update would end the old instances.
 """
 
 from __future__ import annotations
@@ -70,6 +70,9 @@ class StandInFleet:
         print(f"share of {endpoint}: {share:g}", flush=True)
 
     async def promote(self, endpoint: str) -> None:
+        wanted = self._running[endpoint].variants[0].container.environment
+        if "STUCK" in wanted:
+            raise RuntimeError(wanted["STUCK"])
         self._running[endpoint] = spec = self._successors.pop(endpoint)
         self._counts[endpoint] = {variant.name: variant.instance_count for variant in spec.variants}
         print(f"promoted {endpoint}", flush=True)

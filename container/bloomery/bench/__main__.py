@@ -14,7 +14,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bloomery.bench import checkpoints, echo, emulating, engines, fetching, fetching_report, recovery, report, streaming
+from bloomery.bench import (
+    checkpoints,
+    echo,
+    emulating,
+    engines,
+    fetching,
+    fetching_report,
+    recovery,
+    report,
+    startup,
+    streaming,
+)
 from bloomery.bench.configurations import CONFIGURATIONS, Configuration
 from bloomery.errors import BloomeryError, ConfigurationError
 from bloomery.processes.machine import cores
@@ -65,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     stream.add_argument("--sharded", type=float, default=4.0, metavar="GIB", help="in 32 files (default 4)")
     stream.add_argument("--directory", type=Path, help="where the server's files lie (default /dev/shm)")
     stream.set_defaults(run=_stream)
+    start = commands.add_parser("startup", help="from start to ready with a checkpoint in S3 and two ranks, three ways")
+    start.add_argument("--rounds", type=int, default=3, help="the ways take turns (default 3)")
+    start.add_argument("--layers", type=int, default=36, help="of the random OPT model (default 36: 1 GB)")
+    start.add_argument("--directory", type=Path, help="where files lie on both sides (default: TMPDIR)")
+    start.set_defaults(run=_startup)
     kill = commands.add_parser("recovery", help="from kill -9 of a rank to the next right answer")
     kill.add_argument("--kills", type=int, default=5, help="per model (default 5)")
     kill.set_defaults(run=_recovery)
@@ -72,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     emulator.add_argument("--seconds", type=float, default=3.0, help="per case and round (default 3)")
     emulator.add_argument("--rounds", type=int, default=5, help="direct and through it in turns (default 5)")
     emulator.set_defaults(run=_emulator)
-    for command in (compare, server, fetch, stream, kill, emulator):
+    for command in (compare, server, fetch, stream, start, kill, emulator):
         command.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     return parser
 
@@ -145,6 +161,17 @@ def _stream(options: argparse.Namespace) -> int:
     print(f"from one S3 server on this machine to tensors, {options.rounds} rounds, {_machine()}\n")
     print(streaming.table(results))
     print("\n" + "\n".join(streaming.verdicts(results)))
+    _write(options.json, [result.as_json() for result in results])
+    return 0
+
+
+def _startup(options: argparse.Namespace) -> int:
+    if options.rounds < 1:
+        raise ConfigurationError(f"--rounds {options.rounds}: at least one is needed")
+    results = startup.run(options.rounds, options.layers, options.directory)
+    size = results[0].size / 1e9
+    print(f"start to ready, {size:.2f} GB in S3, {startup.RANKS} ranks, {options.rounds} rounds, {_machine()}\n")
+    print(startup.table(results))
     _write(options.json, [result.as_json() for result in results])
     return 0
 

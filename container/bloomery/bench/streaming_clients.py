@@ -18,12 +18,14 @@ import torch
 
 from bloomery.bench.measure import PeakMemory, anonymous_bytes
 
+_CONNECTIONS = 16
+
 
 def ours(uri: str, rank: int, ranks: int, meeting: Path | None) -> dict[str, float]:
     """Everything, or this rank's share of it, checked."""
     from bloomery.checkpoints.handover import open_handover
     from bloomery.checkpoints.sources import open_source
-    from bloomery.checkpoints.stream import CONNECTIONS, Streamer
+    from bloomery.checkpoints.stream import Streamer
     from bloomery.checkpoints.stream_accounts import conclude
     from bloomery.checkpoints.stream_headers import read_headers
     from bloomery.engines.landing import DTYPES
@@ -32,9 +34,9 @@ def ours(uri: str, rank: int, ranks: int, meeting: Path | None) -> dict[str, flo
     source = open_source(uri)
     listed = [entry for entry in source.entries() if entry.name.endswith(".safetensors")]
     files = source.checksummed(listed)
-    tensors = read_headers(source, files, CONNECTIONS)
+    tensors = read_headers(source, files, _CONNECTIONS // ranks)
     handover = open_handover(rank, _told(meeting, rank, ranks))[0] if meeting is not None else None
-    reader = StreamedReader(Streamer(source, handover=handover), files, tensors, lambda name: name)
+    reader = StreamedReader(Streamer(source, _CONNECTIONS // ranks, handover), files, tensors, lambda name: name)
     filled = []
     for index, (name, (_, info)) in enumerate(tensors.found.items()):
         axis, shape = index % 2, list(info.shape)

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from bloomery.checkpoints import presharded
 from bloomery.checkpoints.choice import wanted_files, weight_files
+from bloomery.checkpoints.directory import DirectorySource
 from bloomery.checkpoints.fetch import fetch
+from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.source import Entry, Source
 from bloomery.checkpoints.sources import local_path, open_source
@@ -45,7 +47,7 @@ class Checkpoint:
 
     def on_disk(self) -> Path:
         """The directory with everything, fetched now where it is not there yet. Raises CheckpointError."""
-        return self.path if self.source is None else fetch(self.source.uri, revision=self.revision)
+        return self.path if self.source is None else fetch(self.source.uri, revision=self.revision, source=self.source)
 
 
 def locate(
@@ -62,9 +64,11 @@ def locate(
     elif load_format not in ("auto", *STREAMED):
         raise ConfigurationError(f"option.load_format={load_format}: it must be auto or stream")
     if load_format in STREAMED and local_path(str(uri)) is None:
-        checkpoint = _streamed(open_source(uri, revision=revision), uri, revision, allow_pickle)
-        if checkpoint is not None:
-            return checkpoint
+        source = open_source(uri, revision=revision)
+        if not isinstance(source, DirectorySource):  # which is a hub's own cache, when nobody may be asked
+            checkpoint = _streamed(source, uri, revision, allow_pickle)
+            if checkpoint is not None:
+                return checkpoint
     path = fetch(uri, revision=revision)
     if not allow_pickle:
         _refuse_pickles([file.name for file in path.iterdir()], str(uri))
@@ -85,11 +89,12 @@ def _streamed(source: Source, uri: str | Path, revision: str | None, allow_pickl
         log.warning("option.load_format=stream: %s is fetched to disk: %s", source.uri, reason)
         return None
     small = [name for name in wanted_files(entry.name for entry in entries) if not name.endswith(".safetensors")]
-    path = fetch(uri, revision=revision, allow_patterns=[glob.escape(name) for name in small])
+    path = fetch(uri, revision=revision, allow_patterns=[glob.escape(name) for name in small], source=source)
     if not (path / "config.json").is_file():
         found = ", ".join(small[:8]) or "weights alone"
         raise CheckpointError(f"{source.uri} is not a model directory: there is no config.json, but {found}.")
-    return Checkpoint(path, source, tuple(source.checksummed(files)), revision, allow_pickle)
+    vouched = source.checksummed(files) if FetchOptions.read().verify else files
+    return Checkpoint(path, source, tuple(vouched), revision, allow_pickle)
 
 
 def _safetensors(source: Source, entries: Sequence[Entry]) -> list[Entry]:

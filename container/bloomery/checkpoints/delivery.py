@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bloomery.checkpoints import integrity, journal, publish
 from bloomery.checkpoints.choice import wanted_files
@@ -31,6 +31,7 @@ from bloomery.processes.machine import cores
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 PHASE = "fetching checkpoint"
 STAGING = ".fetching"
 _FILES, _JOURNAL = "files", "journal"
@@ -62,8 +63,8 @@ def deliver(
 ) -> Delivery:
     """Make ``target`` hold the wanted files of ``source`` as they are now. The caller holds the lock of ``target``.
 
-    Raises CheckpointError, with nothing new under the final names. ``is_model``: whether config.json
-    must be among them. ``seen`` is told of progress, from any thread.
+    Raises CheckpointError, with nothing new under the final names. ``is_model``: whether config.json must be
+    among them. ``seen`` is told of progress, from any thread.
     """
     try:
         try:
@@ -93,7 +94,7 @@ class _Delivery:
         seen: Callable[[int, int], object] | None,
     ) -> None:
         self._source, self._target, self._options, self._seen = source, target, options, seen
-        self._patterns, self._is_model = allow_patterns, is_model
+        self._patterns, self._is_model = list(allow_patterns or ()), is_model
         self._staging = target / STAGING
         self._record = Record.read(target)
 
@@ -133,22 +134,35 @@ class _Delivery:
             _require_model(self._source.uri, entries)
         names = wanted_files(entries, self._patterns)
         if not names:
-            told = f"none matches {list(self._patterns)}" if self._patterns else "none of them is worth fetching"
+            told = f"none matches {self._patterns}" if self._patterns else "none of them is worth fetching"
             raise CheckpointError(f"{self._source.uri} holds {len(entries)} files, and {told}.")
         return [entries[name] for name in names]
 
     def _there(self, wanted: Sequence[Entry]) -> set[str]:
         """The names of those that ``target`` has already."""
         verify = self._options.verify
+        held = self._each(wanted, lambda entry: self._record.holds(entry, self._target, verify=verify))
+        return {entry.name for entry, holds in zip(wanted, held, strict=True) if holds}
+
+    def _each(self, entries: Sequence[Entry], look: Callable[[Entry], T]) -> list[T]:
+        """What ``look`` finds of each, which may read what is on the disk of it."""
+        progress = Progress("checking what is there", sum(entry.size for entry in entries), what=self._source.uri)
+        found = []
         with ThreadPoolExecutor(cores(), "check") as pool:
-            holds = pool.map(lambda entry: self._record.holds(entry, self._target, verify=verify), wanted)
-            return {entry.name for entry, held in zip(wanted, holds, strict=True) if held}
+            for entry, result in zip(entries, pool.map(look, entries), strict=True):
+                found.append(result)
+                progress.add(entry.size)
+        return found
 
     def _outdated(self, entries: Mapping[str, Entry], wanted: Sequence[Entry]) -> list[str]:
         """Files of a former fetch that the source has no more, or in another version that nobody wants now."""
         names = {entry.name for entry in wanted}
-        former = ((name, kept) for name, kept in self._record.files.items() if name not in names)
-        return [name for name, kept in former if name not in entries or entries[name].identity != kept.identity]
+        return [
+            name
+            for name, kept in self._record.files.items()
+            if kept.uri == self._source.uri and name not in names
+            if name not in entries or entries[name].identity != kept.identity
+        ]
 
     def _adopted(self, missing: Sequence[Entry]) -> dict[str, Kept]:
         """Files that somebody else has put there, and that agree with the source's checksum."""
@@ -158,11 +172,10 @@ class _Delivery:
             if entry.crc64nvme is None or not path.is_file() or path.stat().st_size != entry.size:
                 return None
             crc = integrity.crc_of_file(path)
-            return publish.kept_of(entry, path, crc) if crc == entry.crc64nvme else None
+            return publish.kept_of(self._source.uri, entry, path, crc) if crc == entry.crc64nvme else None
 
-        with ThreadPoolExecutor(cores(), "check") as pool:
-            found = zip(missing, pool.map(kept, missing), strict=True)
-            return {entry.name: row for entry, row in found if row is not None}
+        found = zip(missing, self._each(missing, kept), strict=True)
+        return {entry.name: row for entry, row in found if row is not None}
 
     def _recorded(
         self,
@@ -174,13 +187,16 @@ class _Delivery:
         """The record once ``staged`` is published."""
         outdated = set(self._outdated(entries, wanted))
         files = {name: kept for name, kept in self._record.files.items() if name not in outdated} | {**adopted}
-        files |= {file.entry.name: publish.kept_of(file.entry, file.path, file.crc64nvme) for file in staged}
-        return Record(self._source.uri, publish.boot_id(), True, files)
+        uri = self._source.uri
+        files |= {file.entry.name: publish.kept_of(uri, file.entry, file.path, file.crc64nvme) for file in staged}
+        return Record(uri, self._patterns, publish.boot_id(), True, files)
 
     def _former(self, error: UnreachableError) -> Delivery:
         """What an earlier fetch has brought, where the source cannot be asked."""
-        files = self._record.files
-        if not self._record.complete or any(not (self._target / name).is_file() for name in files):
+        record = self._record
+        files = {name: kept for name, kept in record.files.items() if kept.uri == self._source.uri}
+        asked = (record.complete, record.uri, record.patterns) == (True, self._source.uri, self._patterns)
+        if not asked or any(not (self._target / name).is_file() for name in files):
             raise error
         log.warning("%s; using what was fetched earlier into %s", error, self._target)
         return Delivery(len(files), sum(kept.size for kept in files.values()), 0, 0, 0.0, {}, None)
@@ -224,10 +240,12 @@ class _Delivery:
             if path not in expected and not path.is_dir():
                 path.unlink()
         claimed = journal.read(self._staging / _JOURNAL)
-        claims = [claimed.get((entry.name, entry.identity, entry.size), []) for entry in missing]
-        paths = [self._path(entry) for entry in missing]
-        with ThreadPoolExecutor(cores(), "check") as pool:
-            return list(pool.map(partial(resumable, verify=self._options.verify), missing, paths, claims))
+
+        def intact(entry: Entry) -> list[Written]:
+            claims = claimed.get((entry.name, entry.identity, entry.size), [])
+            return resumable(entry, self._path(entry), claims, verify=self._options.verify)
+
+        return self._each(missing, intact)
 
     def _path(self, entry: Entry) -> Path:
         return self._staging / _FILES / entry.name

@@ -40,6 +40,7 @@ def fetch(
     revision: str | None = None,
     allow_patterns: Sequence[str] | None = None,
     any_layout: bool = False,
+    source: Source | None = None,
 ) -> Path:
     """The local directory that holds the checkpoint of ``uri``.
 
@@ -47,23 +48,22 @@ def fetch(
     id) is fetched into ``directory`` (the temporary directory by default, which TMPDIR moves), into a folder of its own
     whose name ends with a hash of what was asked for. ``allow_patterns`` names the wanted files ("*.safetensors");
     without it all are taken except weights that are there in a second format. Unless ``any_layout``, config.json must
-    be among them. Raises CheckpointError, and ConfigurationError for files that SageMaker's security controls forbid.
+    be among them. ``source``: what ``uri`` names, for who has opened it already. Raises CheckpointError, and
+    ConfigurationError for files that SageMaker's security controls forbid.
     """
     text = str(uri)
     local = local_path(text)
     if local is not None:
         return _checked(local, text)
-    source = open_source(text, revision=revision)
+    source = source or open_source(text, revision=revision)
     if isinstance(source, DirectorySource):  # a hub's model in the hub's own cache, when nobody may be asked
         return _searched(source.path) if allow_patterns or any_layout else _checked(source.path, text)
     parent = Path(directory or tempfile.gettempdir())
     name = source.uri.rstrip("/").rpartition("/")[2].partition("@")[0]  # without what may be secret in a query
     asked = repr((text.removeprefix("hf://").rstrip("/"), revision, sorted(allow_patterns or ())))
     target = parent / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
-    if directory is None:
-        _check_owner(target)
     is_free = bool(allow_patterns) or any_layout
-    fetch_into(source, target, allow_patterns=allow_patterns, is_model=not is_free)
+    fetch_into(source, target, allow_patterns=allow_patterns, is_model=not is_free, is_guessable=directory is None)
     return _searched(target) if is_free else _checked(target, text)
 
 
@@ -74,17 +74,21 @@ def fetch_into(
     options: FetchOptions | None = None,
     allow_patterns: Sequence[str] | None = None,
     is_model: bool = False,
+    is_guessable: bool = False,
     seen: Callable[[int, int], object] | None = None,
 ) -> Delivery:
     """Make the directory ``target`` hold the wanted files of ``source`` as they are now; one process at a time does.
 
-    ``options``: from the environment by default. ``is_model``: whether config.json must be there. ``seen`` is told how
-    many bytes are there, and of how many, from any thread. Raises CheckpointError, with nothing new under the final
-    names; what serves a later fetch stays in a hidden directory, unless the options want none to go on.
+    ``options``: from the environment by default. ``is_model``: whether config.json must be there. ``is_guessable``:
+    whether others may have made ``target`` before. ``seen`` is told how many bytes are there, and of how many, from any
+    thread. Raises CheckpointError, with nothing new under the final names; what serves a later fetch stays in a hidden
+    directory, unless the options want none to go on.
     """
     is_new = not target.exists()
     try:
         with _locked(target):
+            if is_guessable:
+                _check_owner(target)
             return deliver(source, target, options or FetchOptions.read(), allow_patterns, is_model, seen)
     except BaseException:
         if is_new:
@@ -115,7 +119,7 @@ def _searched(path: Path) -> Path:
 
 def _check_owner(target: Path) -> None:
     """Names in the temporary directory can be guessed: what another user put there is not what was asked for."""
-    if target.is_symlink() or (target.exists() and target.stat().st_uid != os.geteuid()):
+    if target.is_symlink() or target.stat().st_uid != os.geteuid():
         raise CheckpointError(
             f"{target} belongs to somebody else: remove it, or set TMPDIR to a directory of your own."
         )

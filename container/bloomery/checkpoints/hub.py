@@ -95,7 +95,7 @@ class HubSource:
                 Entry(
                     file.rfilename,
                     self._size(web, file),
-                    f"{info.sha}/{file.blob_id or file.rfilename}",
+                    file.blob_id or f"{info.sha}/{file.rfilename}",
                     sha256=file.lfs.sha256 if file.lfs else None,
                 )
                 for file in files

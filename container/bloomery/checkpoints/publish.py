@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,9 +26,10 @@ _VERSION = 1
 @dataclass(frozen=True)
 class Kept:
     """A file under its final name. ``modified``: its time in ns, when it was checked; with the size it tells whether
-    somebody has written to it since. ``crc64nvme``: None when nobody has computed it.
+    somebody has written to it since. ``crc64nvme``: None when nobody has computed it. ``uri``: where it came from.
     """
 
+    uri: str
     size: int
     identity: str
     modified: int
@@ -37,11 +38,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class Record:
-    """``complete``: everything that was asked for is there. ``boot``: of this machine, when it was written: what a
-    power cut may have taken is read and compared once more.
+    """Of the last fetch: ``complete`` says that everything is there that was asked for by ``uri`` and ``patterns``.
+    ``boot``: of this machine, when it was written: what a power cut may have taken is read and compared once more.
     """
 
     uri: str = ""
+    patterns: Sequence[str] = ()
     boot: str = ""
     complete: bool = False
     files: Mapping[str, Kept] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class Record:
             if found["version"] != _VERSION:
                 return cls()
             files = {name: Kept(**row) for name, row in found["files"].items()}
-            return cls(found["uri"], found["boot"], found["complete"], files)
+            return cls(found["uri"], found["patterns"], found["boot"], found["complete"], files)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
@@ -77,10 +79,10 @@ class Record:
         return kept.crc64nvme is not None and integrity.crc_of_file(path) == kept.crc64nvme
 
 
-def kept_of(entry: Entry, path: Path, crc64nvme: int | None) -> Kept:
+def kept_of(uri: str, entry: Entry, path: Path, crc64nvme: int | None) -> Kept:
     """What the record says of a file that was checked. Raises OSError."""
     status = path.stat()
-    return Kept(status.st_size, entry.identity, status.st_mtime_ns, crc64nvme)
+    return Kept(uri, status.st_size, entry.identity, status.st_mtime_ns, crc64nvme)
 
 
 def publish(target: Path, record: Record, staged: Iterable[StagedFile]) -> None:

@@ -21,7 +21,6 @@ from bloomery.checkpoints.handover import Handover
 from bloomery.checkpoints.retry import RetryPolicy
 from bloomery.checkpoints.source import Source
 
-CONNECTIONS = 8
 _TICK_SECONDS = 0.2
 
 
@@ -55,7 +54,7 @@ class Streamer:
     def __init__(
         self,
         source: Source,
-        connections: int = CONNECTIONS,
+        connections: int,
         handover: Handover | None = None,
         staging: Callable[[], memoryview] | None = None,
         policy: RetryPolicy = transfer.POLICY,

@@ -101,7 +101,7 @@ def _judge(stream: Streamer, entries: Sequence[Entry], reports: Sequence[Sequenc
 def _doubt(stream: Streamer, entry: Entry, pieces: dict[int, Piece]) -> str:
     """Why a file cannot be checked; empty when its checksum is right. Raises CheckpointError when it is wrong."""
     if entry.crc64nvme is None:
-        return "of which the source knows no CRC64NVME"
+        return "of which no CRC64NVME is known"
     gaps, end = [], 0
     for piece in sorted(pieces.values(), key=lambda piece: piece.start):
         if piece.start < end:

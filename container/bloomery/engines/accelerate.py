@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from bloomery.checkpoints import Checkpoint
 from bloomery.checkpoints.presharded import is_split, stored_dtype
-from bloomery.engines import loading, memory, models, pipelines, precision
+from bloomery.engines import filling, loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.remote_code import refused_in_words
 from bloomery.engines.streamed import open_reader
@@ -56,7 +56,7 @@ def load(
         meta = _ours(checkpoint, auto_class, config, chosen.dtype, placement, trust_remote_code)
         if meta is not None:
             model = meta.model.to_empty(device="cpu")
-            with loading.reading(open_reader(checkpoint, meta.rename)) as reader:
+            with filling.reading(open_reader(checkpoint, meta.rename)) as reader:
                 preparation = precision.Preparation(chosen, device, reader.scales)
                 loading.fill(model, meta, reader, lambda name: WHOLE, preparation.apply)
         else:

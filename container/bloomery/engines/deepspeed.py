@@ -16,7 +16,7 @@ from torch import nn
 
 from bloomery.checkpoints import Checkpoint
 from bloomery.checkpoints.presharded import stored_dtype
-from bloomery.engines import loading, memory, models, pipelines, precision, rendezvous
+from bloomery.engines import filling, loading, memory, models, pipelines, precision, rendezvous
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.reader import Reader
@@ -77,7 +77,7 @@ def load(
     rank.current.report("building model")
     auto_class = models.auto_class(config, task)
     meta = loading.build_on_meta(config, auto_class, chosen.dtype, trust_remote_code=trust_remote_code)
-    with memory.returned_when_freed(), loading.reading(open_reader(checkpoint, meta.rename, ranks)) as reader:
+    with memory.returned_when_freed(), filling.reading(open_reader(checkpoint, meta.rename, ranks)) as reader:
         preparation = precision.Preparation(chosen, _device(), reader.scales)
         if inject:
             model = _load_injected(meta, reader, chosen.dtype, ranks, limit, preparation.apply)

@@ -14,9 +14,10 @@ import torch
 from bloomery.checkpoints import Checkpoint
 from bloomery.checkpoints.blocks import CHUNK_BYTES, Segment
 from bloomery.checkpoints.handover import open_handover
+from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.safetensors_header import TensorInfo
 from bloomery.checkpoints.source import Entry
-from bloomery.checkpoints.stream import CONNECTIONS, Batch, Streamer
+from bloomery.checkpoints.stream import Batch, Streamer
 from bloomery.checkpoints.stream_accounts import conclude
 from bloomery.checkpoints.stream_headers import Tensors, read_headers
 from bloomery.engines import rendezvous
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # Enough to keep the connections busy while a block of layers is repacked.
 AHEAD_BYTES = 256 << 20
+_FEWEST_CONNECTIONS = 4  # of a rank; together they have as many as a fetch
 # A share of less than this costs more as a request of its own than it would cost every rank to get the whole.
 _SMALL_BYTES = 256 << 10
 
@@ -38,11 +40,13 @@ def open_reader(checkpoint: Checkpoint, rename: Callable[[str], str | None], ran
     """What fills a model from ``checkpoint``; ``ranks`` that have met each other do so together."""
     if checkpoint.source is None:
         return CheckpointReader(checkpoint.path, rename, allow_pickle=checkpoint.allow_pickle)
-    tensors = read_headers(checkpoint.source, checkpoint.files, CONNECTIONS)
+    connections = max(_FEWEST_CONNECTIONS, FetchOptions.read().connections // ranks)
+    tensors = read_headers(checkpoint.source, checkpoint.files, connections)
     handover, reason = open_handover(rank.current.index, rendezvous.tell) if ranks > 1 else (None, "")
     if reason:
         log.warning("%s, so this rank reads all that it needs by itself", reason)
-    stream = Streamer(checkpoint.source, handover=handover, staging=_pinned if torch.cuda.is_available() else None)
+    staging = _pinned if torch.cuda.is_available() else None
+    stream = Streamer(checkpoint.source, connections, handover, staging)
     return StreamedReader(stream, checkpoint.files, tensors, rename)
 
 
