@@ -72,7 +72,7 @@ async def run(
         journal = S3Journal(state.objects, url, session)
         await journal.restore()
         services = Services(store, hosting, clients, around)
-        shown = Page(services.endpoints, hosting.fleet)
+        shown = Page(services.endpoints, services.components, hosting.fleet)
         application = app.build(services.apis, hosting, shown, Proxy(url, session, journal), door.host)
         runner = web.AppRunner(
             application,

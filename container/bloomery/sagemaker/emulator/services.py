@@ -31,15 +31,15 @@ class Services:
         admission = Admission(store, faults, around.tables)
         self.endpoints = Endpoints(store, fleet, admission)
         updates = Updates(store, fleet, self.endpoints, alarming)
-        self._components = Components(store, fleet, alarming, faults)
-        capacities, activities = Capacities(store, updates, self._components), Activities()
+        self.components = Components(store, fleet, alarming, faults)
+        capacities, activities = Capacities(store, updates, self.components), Activities()
         self._scaler = Scaler(store, capacities, activities, fleet, hosting.window, clients, around.scaler_period)
         lookup = ModelDataLookup(clients)
         performed = (
             (
                 control.PREFIX,
                 control.SERVICE,
-                control.operations(store, self.endpoints, updates, self._components, lookup),
+                control.operations(store, self.endpoints, updates, self.components, lookup),
             ),
             (scaling.PREFIX, scaling.SERVICE, Scaling(store, capacities, activities).operations()),
             (service_quotas.PREFIX, service_quotas.SERVICE, ServiceQuotas(around.tables).operations()),
@@ -50,11 +50,11 @@ class Services:
     def resume(self) -> None:
         """After a restart: what served is started anew."""
         self.endpoints.resume()
-        self._components.resume()
+        self.components.resume()
         self._scaler.start()
 
     async def close(self) -> None:
         """Stop deploying and scaling. What runs is the fleet's to end."""
         await self._scaler.close()
         await self.endpoints.close()
-        await self._components.close()
+        await self.components.close()
