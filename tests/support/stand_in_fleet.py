@@ -108,6 +108,7 @@ def main() -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--state")
     parser.add_argument("--host")
+    parser.add_argument("--tables")
     parser.add_argument("--fault", action="append", default=[])
     given = parser.parse_args()
 
@@ -117,7 +118,7 @@ def main() -> int:
     faults = Faults()
     for text in given.fault:
         faults.add(Rule.parse(text))
-    return emulating.emulate(emulating.Wanted(given.host, given.port, given.state, [], None), host)
+    return emulating.emulate(emulating.Wanted(given.host, given.port, given.state, [], None, tables=given.tables), host)
 
 
 if __name__ == "__main__":

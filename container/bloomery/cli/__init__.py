@@ -244,13 +244,19 @@ def emulate(
             min=0.1, max=3600, metavar="SECONDS", help="How often scaling policies are looked at.  [default: 10 or 60]"
         ),
     ] = None,
+    tables: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.json", help="Other quotas and prices, by instance type, than the emulator's own."),
+    ] = None,
 ) -> None:
     """SageMaker on this machine, until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     from bloomery.cli import emulating
 
-    wanted = emulating.Wanted(host, port, state, image or [], log_bodies, limit or [], fault or [], scaler_period)
+    wanted = emulating.Wanted(
+        host, port, state, image or [], log_bodies, limit or [], fault or [], scaler_period, tables
+    )
     raise typer.Exit(emulating.emulate(wanted))
 
 

@@ -44,6 +44,7 @@ class Wanted:
     limits: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     scaler_period: float | None = None
+    tables: str | None = None
 
 
 def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | None = None) -> int:
@@ -113,6 +114,7 @@ def exports(host: str | None, port: int | None, environment: Mapping[str, str], 
 
 
 def _surroundings(wanted: Wanted, url: str, state: Path, environment: Mapping[str, str]) -> Surroundings:
+    from bloomery.sagemaker.emulator.account_tables import AccountTables
     from bloomery.sagemaker.emulator.deployment import ImageRule, Surroundings
 
     rules = []
@@ -135,6 +137,7 @@ def _surroundings(wanted: Wanted, url: str, state: Path, environment: Mapping[st
         images=tuple(rules),
         log_bodies=Path(wanted.log_bodies) if wanted.log_bodies else None,
         scaler_period=wanted.scaler_period,
+        tables=AccountTables.read(Path(wanted.tables)) if wanted.tables else AccountTables(),
     )
 
 

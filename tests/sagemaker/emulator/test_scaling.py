@@ -1,4 +1,4 @@
-"""Application Auto Scaling by boto3's calls, with real containers and a scaler that looks five times a second."""
+"""Application Auto Scaling by boto3's calls, with real containers and a scaler that looks three times a second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from tests.sagemaker.emulator.test_components import ECHO, create, described, hosting, settled, specification
-from tests.support.emulator import ROLE, Emulator, emulating, until
+from tests.support.emulator import ROLE, Emulator, emulating
+from tests.support.emulator import until as soon
 
 COPIES = "sagemaker:inference-component:DesiredCopyCount"
 INSTANCES = "sagemaker:variant:DesiredInstanceCount"
@@ -19,8 +20,13 @@ INSTANCES = "sagemaker:variant:DesiredInstanceCount"
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with emulating(tmp_path_factory.mktemp("scaling") / "state", *ECHO, "--scaler-period", "0.2") as running:
+    with emulating(tmp_path_factory.mktemp("scaling") / "state", *ECHO, "--scaler-period", "0.35") as running:
         yield running
+
+
+def until(answer: Any, what: str, seconds: float = 90) -> Any:
+    """A busy machine misses looks, and each has to come in a row."""
+    return soon(answer, what, seconds)
 
 
 def serving(emulator: Emulator, name: str, **config: Any) -> str:
@@ -119,7 +125,7 @@ def test_instances_follow_their_invocations(emulator: Emulator, name: str) -> No
     resource = serving(emulator, name)
     scaling = register(emulator, resource, 1, 2)
     scaling.put_scaling_policy(**target(resource), **tracking("SageMakerVariantInvocationsPerInstance", 60))
-    with traffic(emulator, 2, EndpointName=name):
+    with traffic(emulator, 4, EndpointName=name):
         until(lambda: instances(emulator, name) == 2, "a second instance")
     until(lambda: instances(emulator, name) == 1, "one instance again")
     done = scaling.describe_scaling_activities(**target(resource))["ScalingActivities"]

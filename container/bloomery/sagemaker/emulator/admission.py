@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bloomery.sagemaker.emulator import specs, words
+from bloomery.sagemaker.emulator.account_tables import AccountTables
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, VariantSpec
 from bloomery.sagemaker.emulator.faults import Faults, Kind
@@ -18,8 +19,8 @@ _MORE_INSTANCES = ("CreateEndpoint", "UpdateEndpoint", "UpdateEndpointWeightsAnd
 class Admission:
     """Asked before anything is created or grows."""
 
-    def __init__(self, store: Store, faults: Faults) -> None:
-        self._store, self._faults = store, faults
+    def __init__(self, store: Store, faults: Faults, tables: AccountTables) -> None:
+        self._store, self._faults, self._tables = store, faults, tables
 
     def call(self, operation: str) -> None:
         """Any call of the control plane. Raises AwsError."""
@@ -40,6 +41,9 @@ class Admission:
     def _more(self, operation: str, instance_type: str, used: int, delta: int) -> None:
         if self._faults.strike(Kind.RESOURCE_LIMIT_EXCEEDED, operation=operation, instance_type=instance_type):
             raise _exceeded(instance_type, used, used, delta)
+        limit = self._tables.quota(instance_type)
+        if used + delta > limit:
+            raise _exceeded(instance_type, limit, used, delta)
 
     def _used(self) -> Counter[str]:
         """Instances of all endpoints."""

@@ -46,6 +46,11 @@ class Components:
         """Stop deploying; the store stays as it is."""
         await self._lives.close()
 
+    def of(self, endpoint: Record) -> list[tuple[Record, str]]:
+        """Those of an endpoint by name, each with what it is at now."""
+        records = [each for each in self._store.all(_KIND) if each.document["EndpointArn"] == endpoint.arn]
+        return [(each, self._lives.phase_of(each)) for each in sorted(records, key=lambda each: each.name)]
+
     async def create(self, call: Call) -> dict[str, Any]:
         """CreateInferenceComponent: answers at once, and starts the copies."""
         given = call.parameters

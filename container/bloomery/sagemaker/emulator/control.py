@@ -13,7 +13,7 @@ from bloomery.sagemaker.emulator.store import Store
 from bloomery.sagemaker.emulator.tags import Tags
 from bloomery.sagemaker.emulator.updates import Updates
 
-TARGET = "SageMaker."
+PREFIX, SERVICE = "SageMaker.", "sagemaker"
 
 
 def operations(

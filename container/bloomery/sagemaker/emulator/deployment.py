@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bloomery.sagemaker.emulator.account_tables import AccountTables
 from bloomery.sagemaker.emulator.faults import Faults
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ class Surroundings:
     secret_key: str = field(repr=False)
     images: tuple[ImageRule, ...] = ()
     log_bodies: Path | None = None  # None: no request's body is kept anywhere
+    tables: AccountTables = field(default_factory=AccountTables)  # quotas and prices
     scaler_period: float | None = None  # seconds between two looks of the scaler; None: as the metrics have it
 
 

@@ -102,7 +102,8 @@ class Scaler:
             self._set(target, capacity, limit, f"{bound} capacity was set to {limit}")
             return
         wishes = [wish for policy in policies if (wish := await self._wish(capacity, policy)) is not None]
-        if wishes:
+        capacity = self._capacities.find(resource, dimension)  # it may have changed while alarms were looked at
+        if wishes and capacity is not None and not capacity.busy:
             wish = max(wishes, key=lambda each: each.count)  # several policies: the largest count
             count = min(most, max(least, wish.count))
             suspended = target.document["SuspendedState"]

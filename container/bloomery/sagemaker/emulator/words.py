@@ -89,6 +89,11 @@ METRIC_MATH = Words(
 )
 NO_METRIC = Words("{metric} is no metric of {dimension}: {known}.", "guessed")
 
+# Service Quotas and prices.
+NO_QUOTA = Words("The request failed because the specified quota {code} does not exist.", "guessed")
+NO_QUOTAS_OF = Words("This emulator knows the quotas of sagemaker's endpoints, not of {service}.", "ours")
+NO_PRICES_OF = Words("This emulator knows prices of AmazonSageMaker's hosting, not of {service}.", "ours")
+
 # Limits and capacity.
 THROTTLED = Words("Rate exceeded", "reported")
 LIMIT_OF_OPERATION = Words("The account-level service limit of {operation} is exceeded.", "guessed")
