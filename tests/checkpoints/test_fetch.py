@@ -167,9 +167,10 @@ class TestWhatIsFetched:
     ) -> None:
         bad = b"\x80\0\0\0\0\0\0\0<html>" + bytes(40 * MIB)
         uri = bucket.put({"config.json": b"{}", "model.safetensors": bad})
-        with pytest.raises(CheckpointError, match=r"model/model\.safetensors is damaged, .*no JSON"):
-            fetch_into(open_source(uri), tmp_path / "target", options=FetchOptions(connections=1, part_bytes=MIB))
-        assert sum(length for name, _, length in bucket.read if "safetensors" in name) <= 3 * MIB
+        for times in (1, 2):
+            with pytest.raises(CheckpointError, match=r"model/model\.safetensors is damaged, .*no JSON"):
+                fetch_into(open_source(uri), tmp_path / "target", options=FetchOptions(connections=1, part_bytes=MIB))
+            assert sum(length for name, _, length in bucket.read if "safetensors" in name) <= times * 3 * MIB
 
 
 class TestWhatIsThere:

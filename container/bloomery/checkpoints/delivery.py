@@ -225,8 +225,10 @@ class _Delivery:
                 files.append(file)
             unread = [file.missing(self._options.part_bytes) for file in files]
             transfer.put(_ordered(unread))
-            for file in (file for file, some in zip(files, unread, strict=True) if not some):
-                file.check()
+            complete = [file for file, some in zip(files, unread, strict=True) if not some]
+            with ThreadPoolExecutor(cores(), "check") as pool:
+                for _ in pool.map(StagedFile.check, complete):
+                    progress.tell()
             transfer.wait(progress.tell)
         return progress, files
 

@@ -64,7 +64,7 @@ class S3Access:
 
     @property
     def client(self) -> Any:
-        """boto3's client. Raises what botocore raises."""
+        """botocore's client. Raises what botocore raises."""
         return self._current().client
 
     @property
@@ -74,7 +74,7 @@ class S3Access:
             return self._current().ca_bundle
 
     def call(self, where: str, operation: str, **parameters: Any) -> Any:
-        """boto3's answer to a call about the bucket. ``where`` is named in errors. Raises CheckpointError."""
+        """botocore's answer to a call about the bucket. ``where`` is named in errors. Raises CheckpointError."""
 
         def attempt() -> Any:
             with self.explained(where):
@@ -157,7 +157,7 @@ class S3Access:
             made = self._current()
             region = made.client.meta.region_name
             region = "us-east-1" if region == "aws-global" else region
-            sts = made.session.client("sts", region_name=region, config=config)
+            sts = made.session.create_client("sts", region_name=region, config=config)
             try:
                 return str(sts.get_caller_identity()["Arn"])
             finally:
@@ -172,15 +172,15 @@ class S3Access:
             return self._made
 
     def _make(self) -> _Made:
-        import boto3
         from botocore import UNSIGNED as ANONYMOUS
         from botocore.config import Config
+        from botocore.session import Session
 
         signing = {"signature_version": ANONYMOUS} if self._unsigned else {}
         config = Config(**self._config, **signing)
         logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells where it found credentials, every time
-        session = boto3.session.Session()  # one of our own: boto3's shared one keeps credentials for good
-        client = session.client("s3", region_name=self._region, config=config)
+        session = Session()  # without boto3, which would import its transfers, too
+        client = session.create_client("s3", region_name=self._region, config=config)
         client.meta.events.register("before-send.s3.GetObject", _stop)
         return _Made(session, client, self._generation)
 
@@ -195,7 +195,7 @@ class _Made:
 
     @property
     def ca_bundle(self) -> str | None:
-        bundle = self.session._session.get_config_variable("ca_bundle")
+        bundle = self.session.get_config_variable("ca_bundle")
         return str(bundle) if bundle else None
 
     def identity(self) -> tuple[str, str | None] | None:

@@ -58,10 +58,8 @@ class StagedFile:
     def missing(self, part_bytes: int) -> list[Part]:
         """The parts that have to be read, of at most ``part_bytes`` each; to be called once."""
         found, position = [], 0
-        for start, stop in [
-            *((part.start, part.start + part.length) for part in self._in_order()),
-            (self.entry.size,) * 2,
-        ]:
+        there = [(part.start, part.start + part.length) for part in self._in_order()]
+        for start, stop in [*there, (self.entry.size, self.entry.size)]:
             for first in range(position, start, part_bytes):
                 length = min(part_bytes, start - first)
                 found.append(Part(self.entry, first, length, _Writing(self, first, length)))
@@ -105,6 +103,7 @@ class StagedFile:
         except CheckpointError:
             self._headers_read += 1
             if self._headers_read > 1:
+                self.path.unlink(missing_ok=True)  # else the next fetch would begin behind the bad header
                 raise
             return False
         return True
