@@ -2,7 +2,7 @@
 
 A model's environment says what becomes of its endpoints: SECONDS to deploy, FAILURE (the FailureReason), FAULT (an
 error that no fleet should raise), STOPPING (seconds to end). HOLD: deploy, or scale, until the file of that name is
-gone. REFUSED: a count of instances that cannot be had.
+gone. REFUSED: a count of instances that cannot be had. STUCK: an error when an update would end the old instances.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class StandInFleet:
         self._counts: dict[str, dict[str, int]] = {}
 
     async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
-        self._running[spec.name] = spec
-        self._counts[spec.name] = {variant.name: variant.instance_count for variant in spec.variants}
+        self._running[spec.key] = spec
+        self._counts[spec.key] = {variant.name: variant.instance_count for variant in spec.variants}
         await self._deploy(spec, phase)
 
     async def _deploy(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ class StandInFleet:
         print(f"weights of {endpoint}: {dict(weights)}", flush=True)
 
     async def stage(self, spec: EndpointSpec, counts: Mapping[str, int], phase: Callable[[str], None]) -> None:
-        self._successors[spec.name] = spec
+        self._successors[spec.key] = spec
         _check_room(spec.variants[0].container.environment, max(counts.values()))
         await self._deploy(spec, phase)
         print(f"staged {dict(counts)} of {spec.name}", flush=True)
@@ -69,6 +69,9 @@ class StandInFleet:
         print(f"share of {endpoint}: {share:g}", flush=True)
 
     async def promote(self, endpoint: str) -> None:
+        wanted = self._running[endpoint].variants[0].container.environment
+        if "STUCK" in wanted:
+            raise RuntimeError(wanted["STUCK"])
         self._running[endpoint] = spec = self._successors.pop(endpoint)
         self._counts[endpoint] = {variant.name: variant.instance_count for variant in spec.variants}
         print(f"promoted {endpoint}", flush=True)

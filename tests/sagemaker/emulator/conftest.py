@@ -21,7 +21,7 @@ def name() -> str:
     return f"n{uuid.uuid4().hex[:12]}"
 
 
-def variant(model: str, **changes: Any) -> dict[str, Any]:
+def variant(model: str | None, **changes: Any) -> dict[str, Any]:
     """A production variant as the notebooks have it; None leaves a member out."""
     given = {
         "VariantName": "AllTraffic",

@@ -191,6 +191,18 @@ async def test_the_instance_with_the_fewest_requests_is_next(tmp_path: Path) -> 
         assert running.choose() is None
 
 
+async def test_a_busy_instance_is_as_likely_as_another_at_random(tmp_path: Path) -> None:
+    async with hosted(tmp_path) as world:
+        spec = endpoint(count=2, routing=Routing.RANDOM)
+        await world.start(spec)
+        busy, idle = world.instances(spec.name)
+        busy.outstanding = 1
+        running = world.fleet.serving(spec.name)
+        assert running is not None
+        assert {running.variants["AllTraffic"].choose() for _ in range(60)} == {busy, idle}
+        busy.outstanding = 0
+
+
 async def test_variants_are_chosen_by_weight(tmp_path: Path) -> None:
     async with hosted(tmp_path) as world:
         spec = endpoint(variants={"much": 3, "little": 1, "none": 0})

@@ -23,6 +23,14 @@ def config(*variants: dict[str, Any], **members: Any) -> dict[str, Any]:
     return {"EndpointConfigName": "c", "ProductionVariants": list(variants), **members}
 
 
+def component(specification: Any, **members: Any) -> dict[str, Any]:
+    named = {"InferenceComponentName": "i", "EndpointName": "e", "VariantName": "v"}
+    given = {**named, "Specification": specification, "RuntimeConfig": {"CopyCount": 1}, **members}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+NEEDS = {"MinMemoryRequiredInMb": 1024}
+COPY = {"ModelName": "m", "ComputeResourceRequirements": NEEDS}
 SERVERLESS = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
 OUTPUT = {"OutputConfig": {"S3OutputPath": "s3://b/out"}}
 BREACHES: list[tuple[str, dict[str, Any], str]] = [
@@ -47,7 +55,20 @@ BREACHES: list[tuple[str, dict[str, Any], str]] = [
         "ExecutionRoleArn is required",
     ),
     ("CreateEndpointConfig", config(variant("m"), variant("n")), "AllTraffic is repeated"),
-    ("CreateEndpointConfig", config(variant("m", ModelName=None)), "no inference components yet"),
+    ("CreateEndpointConfig", config(variant("m"), variant(None, VariantName="B")), "has a ModelName, or none"),
+    ("CreateEndpointConfig", config(variant(None)), "ExecutionRoleArn is required"),
+    (
+        "CreateEndpointConfig",
+        config(variant(None, InstanceType=None), ExecutionRoleArn=ROLE),
+        "without a ModelName it needs an InstanceType",
+    ),
+    (
+        "CreateEndpointConfig",
+        config(
+            variant(None, ManagedInstanceScaling={"MinInstanceCount": 3, "MaxInstanceCount": 2}), ExecutionRoleArn=ROLE
+        ),
+        "MinInstanceCount is above MaxInstanceCount",
+    ),
     (
         "CreateEndpointConfig",
         config(variant("m", ManagedInstanceScaling={"Status": "ENABLED"})),
@@ -76,6 +97,24 @@ BREACHES: list[tuple[str, dict[str, Any], str]] = [
         ),
         "not supported for serverless endpoints",
     ),
+    ("CreateInferenceComponent", component(None), "Either Specification or Specifications is required"),
+    ("CreateInferenceComponent", component(COPY, Specifications=[COPY]), "but not both"),
+    ("CreateInferenceComponent", component({"BaseInferenceComponentName": "b"}), "no adapter inference components"),
+    (
+        "CreateInferenceComponent",
+        component({**COPY, "ComputeResourceRequirements": {**NEEDS, "AcceleratorPartitionType": "mig-1g.5gb"}}),
+        "no accelerator partitions",
+    ),
+    ("CreateInferenceComponent", component({**COPY, "Container": {"Image": "i"}}), "either a ModelName or a Container"),
+    ("CreateInferenceComponent", component({"ModelName": "m"}), "needs ComputeResourceRequirements"),
+    (
+        "CreateInferenceComponent",
+        component({**COPY, "ComputeResourceRequirements": {**NEEDS, "MaxMemoryRequiredInMb": 512}}),
+        "MaxMemoryRequiredInMb is below",
+    ),
+    ("CreateInferenceComponent", component(COPY, VariantName=None), "VariantName and RuntimeConfig are required"),
+    ("CreateInferenceComponent", component(COPY, RuntimeConfig={"CopyCount": 0}), "an integer larger than 0"),
+    ("UpdateInferenceComponent", {"InferenceComponentName": "i"}, "Nothing is to be updated"),
 ]
 
 
@@ -108,6 +147,9 @@ def test_every_rule_is_broken_by_a_test() -> None:
         ("CreateEndpointConfig", config(variant("m", InstanceType="ml.c5.xlarge", VolumeSizeInGB=256))),
         ("CreateEndpointConfig", config(variant("m", InstanceType="ml.p3.8xlarge", VolumeSizeInGB=256))),
         ("CreateEndpointConfig", config(variant("m"), AsyncInferenceConfig=OUTPUT)),
+        ("CreateEndpointConfig", config(variant(None), ExecutionRoleArn=ROLE)),
+        ("CreateInferenceComponent", component(COPY)),
+        ("UpdateInferenceComponent", {"InferenceComponentName": "i", "RuntimeConfig": {"CopyCount": 0}}),
     ],
 )
 def test_what_is_right_passes(operation: str, parameters: dict[str, Any]) -> None:

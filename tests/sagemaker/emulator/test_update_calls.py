@@ -121,6 +121,15 @@ def test_a_fault_of_the_emulator_is_rolled_back_and_logged(control: Emulator, sa
     control.wait_for(f"withdrawn {name}")
 
 
+def test_a_fault_while_the_old_instances_end_is_told(control: Emulator, sagemaker: Any, name: str) -> None:
+    serve(sagemaker, name, STUCK=f"a bug in {name}")
+    sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=f"{name}-2")
+    found = at_rest(sagemaker, name)
+    assert found["EndpointStatus"] == "Failed"
+    assert "contact customer support" in found["FailureReason"]
+    control.wait_for(f"RuntimeError: a bug in {name}")
+
+
 def test_an_update_outlives_its_configuration(sagemaker: Any, name: str, hold: Path) -> None:
     serve(sagemaker, name, HOLD=str(hold))
     hold.touch()
@@ -190,6 +199,7 @@ def test_weights_and_counts_that_cannot_be(sagemaker: Any, name: str) -> None:
     serve(sagemaker, name)
     for wish, words in (
         ({"variant": "absent"}, 'The variant name(s) "absent" is/are not present within endpoint configuration'),
+        ({"variant": "absent", "ServerlessUpdateConfig": {"MaxConcurrency": 3}}, "The variant name(s)"),
         ({"DesiredWeight": 0}, "The sum of the variants' weights must be greater than 0."),
         ({"DesiredInstanceCount": 0}, "DesiredInstanceCount 0 is for asynchronous endpoints"),
     ):
@@ -197,6 +207,18 @@ def test_weights_and_counts_that_cannot_be(sagemaker: Any, name: str) -> None:
             weigh(sagemaker, name, **({"DesiredWeight": 1} | wish))
         assert words in caught.value.response["Error"]["Message"]
     assert status(sagemaker, name) == "InService"
+
+
+def test_a_serverless_variant_gets_another_concurrency(sagemaker: Any, name: str) -> None:
+    sagemaker.create_model(ModelName=name, PrimaryContainer={"Image": "image"})
+    serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+    given = variant(name, InstanceType=None, InitialInstanceCount=None, ServerlessConfig=serverless)
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[given])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    at_rest(sagemaker, name)
+    weigh(sagemaker, name, ServerlessUpdateConfig={"MaxConcurrency": 7})
+    (found,) = at_rest(sagemaker, name)["ProductionVariants"]
+    assert found["CurrentServerlessConfig"] == serverless | {"MaxConcurrency": 7}
 
 
 def size(kind: str, value: int) -> dict[str, Any]:

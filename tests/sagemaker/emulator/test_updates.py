@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import uuid
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from tests.sagemaker.emulator.conftest import status
-from tests.sagemaker.emulator.test_life_cycle import ECHO_IMAGE
-from tests.support.emulator import Emulator, emulating, until
+from tests.sagemaker.emulator.test_life_cycle import ECHO_IMAGE, logged
+from tests.support.emulator import REGION, Emulator, emulating, until
 
 _CLIENTS = 8
 
@@ -30,7 +31,12 @@ def sagemaker(emulator: Emulator) -> Any:
     return emulator.client("sagemaker")
 
 
-def configure(sagemaker: Any, variants: dict[str, dict[str, Any]] | None = None, **environment: str) -> str:
+def configure(
+    sagemaker: Any,
+    variants: dict[str, dict[str, Any]] | None = None,
+    asynchronous: dict[str, Any] | None = None,
+    **environment: str,
+) -> str:
     """A configuration of its own; its containers have ``environment`` and say by CONFIG which one they are of."""
     name = f"c{uuid.uuid4().hex[:12]}"
     sagemaker.create_model(
@@ -48,6 +54,7 @@ def configure(sagemaker: Any, variants: dict[str, dict[str, Any]] | None = None,
             }
             for variant, given in (variants or {"AllTraffic": {}}).items()
         ],
+        **({"AsyncInferenceConfig": asynchronous} if asynchronous else {}),
     )
     return name
 
@@ -152,6 +159,52 @@ def test_a_configuration_that_cannot_serve_is_rolled_back_and_loses_no_request(
     sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=configure(sagemaker))
     assert "FailureReason" not in sagemaker.describe_endpoint(EndpointName=name)
     assert "FailureReason" not in settled(sagemaker, name)
+
+
+def test_a_stream_ends_before_its_instance_does(emulator: Emulator, sagemaker: Any, tmp_path: Path) -> None:
+    old, new = configure(sagemaker), configure(sagemaker)
+    name = start(sagemaker, old)
+    body = json.dumps({"do": {"stream": ["one ", "two ", "three"], "gate": str(tmp_path)}})
+    answer = emulator.client("sagemaker-runtime").invoke_endpoint_with_response_stream(EndpointName=name, Body=body)
+    with contextlib.closing(answer["Body"]) as events:
+        pieces = (event["PayloadPart"]["Bytes"] for event in events)
+        assert next(pieces) == b"one "
+        sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new)
+        emulator.wait_for(f"endpoint {name}: ending the old instances")
+        assert serving(emulator, name) == new
+        assert status(sagemaker, name) == "Updating"
+        for gate in ("1", "2"):
+            (tmp_path / gate).touch()
+        assert b"".join(pieces) == b"two three"
+    assert settled(sagemaker, name)["EndpointConfigName"] == new
+    assert len(instances(emulator, name)) == 1
+
+
+def test_an_asynchronous_invocation_is_finished_by_the_instance_that_has_it(emulator: Emulator, sagemaker: Any) -> None:
+    s3 = emulator.client("s3")
+    bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    output = {"OutputConfig": {"S3OutputPath": f"s3://{bucket}/out"}}
+    old, new = (configure(sagemaker, asynchronous=output) for _ in range(2))
+    name = start(sagemaker, old)
+    s3.put_object(Bucket=bucket, Key="in", Body=json.dumps({"do": {"environment": True, "sleep": 2}}))
+    runtime = emulator.client("sagemaker-runtime")
+
+    def asked() -> str:
+        answer = runtime.invoke_endpoint_async(EndpointName=name, InputLocation=f"s3://{bucket}/in")
+        return str(answer["OutputLocation"]).removeprefix(f"s3://{bucket}/")
+
+    def answered(key: str) -> Any:
+        found = s3.list_objects_v2(Bucket=bucket, Prefix=key)
+        return "Contents" in found and json.load(s3.get_object(Bucket=bucket, Key=key)["Body"])
+
+    first = asked()
+    until(lambda: f"asked to {json.dumps({'environment': True, 'sleep': 2})}" in logged(emulator, name), "it is asked")
+    sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=new)
+    settled(sagemaker, name)
+    assert until(lambda: answered(first), "it is answered")["CONFIG"] == old
+    second = asked()
+    assert until(lambda: answered(second), "the next one, too")["CONFIG"] == new
 
 
 def policy(kind: str, size: str | None = None, value: int = 50, wait: int = 0, termination: int = 0) -> dict[str, Any]:

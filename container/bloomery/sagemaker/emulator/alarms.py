@@ -36,6 +36,9 @@ class Watch(Protocol):
         """So long, but raise DeploymentFailure as soon as an alarm is on."""
 
 
+Alarming = Callable[[str, Sequence[str]], Watch]  # region, names of alarms
+
+
 class Alarms:
     """Those called ``names``, in ``region``; none are always off."""
 

@@ -13,6 +13,7 @@ from bloomery.sagemaker.emulator import call as calls
 from bloomery.sagemaker.emulator import rules, validate, words
 from bloomery.sagemaker.emulator.aws_error import AwsError, answer, answer_error
 from bloomery.sagemaker.emulator.call import Call
+from bloomery.sagemaker.emulator.components import Components
 from bloomery.sagemaker.emulator.deployment import Surroundings
 from bloomery.sagemaker.emulator.endpoint_configs import EndpointConfigs
 from bloomery.sagemaker.emulator.endpoints import Endpoints
@@ -31,7 +32,13 @@ class Control:
     """Answers the operations of hosting, and refuses others in words."""
 
     def __init__(
-        self, store: Store, endpoints: Endpoints, updates: Updates, lookup: Lookup, around: Surroundings
+        self,
+        store: Store,
+        endpoints: Endpoints,
+        updates: Updates,
+        components: Components,
+        lookup: Lookup,
+        around: Surroundings,
     ) -> None:
         self._around = around
         models, configs, tags = Models(store, lookup), EndpointConfigs(store), Tags(store)
@@ -50,6 +57,12 @@ class Control:
             "DeleteEndpoint": endpoints.delete,
             "UpdateEndpoint": updates.update,
             "UpdateEndpointWeightsAndCapacities": updates.weigh,
+            "CreateInferenceComponent": components.create,
+            "DescribeInferenceComponent": components.describe,
+            "ListInferenceComponents": components.list,
+            "UpdateInferenceComponent": components.update,
+            "UpdateInferenceComponentRuntimeConfig": components.set_copies,
+            "DeleteInferenceComponent": components.delete,
             "AddTags": tags.add,
             "ListTags": tags.list,
             "DeleteTags": tags.delete,

@@ -39,10 +39,13 @@ class Routing(StrEnum):
 
 @dataclass(frozen=True)
 class VariantSpec:
-    """One production variant: ``instance_count`` copies of a container, which get requests by ``weight``."""
+    """One production variant: ``instance_count`` copies of a container, which get requests by ``weight``.
+
+    Without a container it is only so many machines, on which inference components run.
+    """
 
     name: str
-    container: ContainerSpec
+    container: ContainerSpec | None
     instance_type: str
     instance_count: int
     weight: float
@@ -62,13 +65,27 @@ class AsyncOutput:
 
 @dataclass(frozen=True)
 class EndpointSpec:
-    """Everything needed to run an endpoint. It outlives the model and the configuration that it was made from."""
+    """Everything needed to run an endpoint. It outlives the model and the configuration that it was made from.
+
+    An inference component is run like an endpoint, too: one of a single variant, whose instances are its copies.
+    """
 
     name: str
     arn: str  # of the region that the endpoint was created in
     config_name: str
     variants: tuple[VariantSpec, ...]
     async_output: AsyncOutput | None = None
+    component: str | None = None  # the inference component that this is, of the endpoint ``name``
+
+    @property
+    def key(self) -> str:
+        """By which a fleet knows it."""
+        return self.name if self.component is None else component_key(self.component)
+
+    @property
+    def hosts_components(self) -> bool:
+        """Whether it serves nothing by itself."""
+        return any(variant.container is None for variant in self.variants)
 
     @property
     def region(self) -> str:
@@ -81,8 +98,13 @@ class EndpointSpec:
         return self.arn.split(":")[4]
 
 
+def component_key(name: str) -> str:
+    """The key of an inference component: no possible name of an endpoint."""
+    return f"inference-component/{name}"
+
+
 class Fleet(Protocol):
-    """Runs endpoints. Their names are unique; for each there is one ``start``, then one ``stop``.
+    """Runs endpoints by their keys, which are unique; for each there is one ``start``, then one ``stop``.
 
     Between the two an endpoint can be updated: its successor is staged beside the generation that serves, gets a share
     of the requests, and is promoted or withdrawn in the end.

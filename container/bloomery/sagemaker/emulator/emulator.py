@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -19,6 +19,7 @@ from aiohttp import web
 from bloomery.sagemaker.emulator import app, page
 from bloomery.sagemaker.emulator.alarms import Alarms
 from bloomery.sagemaker.emulator.clients import Clients
+from bloomery.sagemaker.emulator.components import Components
 from bloomery.sagemaker.emulator.control import Control
 from bloomery.sagemaker.emulator.deployment import Hosting, Surroundings
 from bloomery.sagemaker.emulator.endpoints import Endpoints
@@ -77,8 +78,10 @@ async def run(
         session = await ending.enter_async_context(_session())
         journal = S3Journal(state.objects, url, session)
         await journal.restore()
-        updates = Updates(store, hosting.fleet, endpoints, partial(Alarms, clients))
-        plane = Control(store, endpoints, updates, ModelDataLookup(clients), around)
+        alarming = partial(Alarms, clients)
+        updates = Updates(store, hosting.fleet, endpoints, alarming)
+        components = Components(store, hosting.fleet, alarming)
+        plane = Control(store, endpoints, updates, components, ModelDataLookup(clients), around)
         application = app.build(plane, hosting, Page(endpoints, hosting.fleet), Proxy(url, session, journal), door.host)
         runner = web.AppRunner(
             application,
@@ -93,12 +96,17 @@ async def run(
         ending.push_async_callback(runner.cleanup)
         await web.SockSite(runner, door.socket).start()
         endpoints.resume()
+        components.resume()
         say(f"ready: SageMaker on {door.url} ({time.monotonic() - started:.1f} s); page: {door.url}{page.PATH}")
-        return await _until_the_end(stop, moto, endpoints, hosting, say)
+        return await _until_the_end(stop, moto, (endpoints.close, components.close), hosting, say)
 
 
 async def _until_the_end(
-    stop: _Signals, moto: MotoChild, endpoints: Endpoints, hosting: Hosting, say: Callable[[str], None]
+    stop: _Signals,
+    moto: MotoChild,
+    halts: Sequence[Callable[[], Awaitable[None]]],
+    hosting: Hosting,
+    say: Callable[[str], None],
 ) -> Outcome:
     moto.exited.add_done_callback(lambda _: stop.first.set())
     await stop.first.wait()
@@ -107,7 +115,8 @@ async def _until_the_end(
         logger.error("moto, which stands in for S3 and others, has died:\n%s", moto.last_words())
     else:
         say(f"stopping: containers get {_GRACE:g} s; a second signal ends them at once")
-    await endpoints.close()
+    for halt in halts:
+        await halt()
     closing = asyncio.create_task(hosting.fleet.close(0 if failed else _GRACE))
     second = asyncio.create_task(stop.second.wait())
     await asyncio.wait({closing, second}, return_when=asyncio.FIRST_COMPLETED)

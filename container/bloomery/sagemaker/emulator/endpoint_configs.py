@@ -16,10 +16,14 @@ class EndpointConfigs:
         self._store = store
 
     async def create(self, call: Call) -> dict[str, Any]:
-        """CreateEndpointConfig. The models must exist; what they are is looked up when an endpoint is created."""
+        """CreateEndpointConfig. The models must exist; what they are is looked up when an endpoint is created.
+
+        Variants without a model are for inference components.
+        """
         given = call.parameters
         for variant in given["ProductionVariants"]:
-            find(self._store, call, Kind.MODEL, variant["ModelName"])
+            if "ModelName" in variant:
+                find(self._store, call, Kind.MODEL, variant["ModelName"])
         variants = [{"InitialVariantWeight": 1.0, **variant} for variant in given["ProductionVariants"]]
         described = {"EnableNetworkIsolation": False, **given, "ProductionVariants": variants}
         described.pop("Tags", None)

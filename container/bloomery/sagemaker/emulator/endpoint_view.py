@@ -83,11 +83,8 @@ def _pending(pending: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variant(spec: VariantSpec, given: Mapping[str, Any], resolved: float) -> dict[str, Any]:
-    image = spec.container.image
-    answer: dict[str, Any] = {
-        "VariantName": spec.name,
-        "DeployedImages": [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": resolved}],
-    }
-    if "RoutingConfig" in given:
-        answer["RoutingConfig"] = given["RoutingConfig"]
-    return answer
+    answer: dict[str, Any] = {"VariantName": spec.name}
+    if spec.container is not None:
+        image = spec.container.image
+        answer["DeployedImages"] = [{"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": resolved}]
+    return answer | {name: given[name] for name in ("RoutingConfig", "ManagedInstanceScaling") if name in given}

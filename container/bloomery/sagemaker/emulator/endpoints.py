@@ -14,6 +14,7 @@ from typing import Any
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import deployment_configs, listing, specs, words
+from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.call import Call, create, find
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet
 from bloomery.sagemaker.emulator.endpoint_view import describe
@@ -89,6 +90,9 @@ class Endpoints:
         record = find(self._store, call, Kind.ENDPOINT, call.parameters["EndpointName"])
         if record.status == "Deleting":
             return
+        components = self._store.all(Kind.INFERENCE_COMPONENT)
+        if names := [each.name for each in components if each.document["EndpointArn"] == record.arn]:
+            raise AwsError(words.HAS_COMPONENTS.format(arn=record.arn, names=", ".join(sorted(names))))
         record = self._store.change(record, "Deleting")
         deploying = self._tasks.get(record.arn)
         if deploying is not None:
@@ -173,5 +177,8 @@ class Endpoints:
 def spec_of(store: Store, call: Call, config: Record) -> EndpointSpec:
     """What an endpoint of that configuration runs, as its models are now."""
     name = call.parameters["EndpointName"]
-    models = [find(store, call, Kind.MODEL, variant["ModelName"]) for variant in config.document["ProductionVariants"]]
+    models = [
+        find(store, call, Kind.MODEL, variant["ModelName"]) if "ModelName" in variant else None
+        for variant in config.document["ProductionVariants"]
+    ]
     return specs.endpoint(name, call.arn(Kind.ENDPOINT, name), config, models)

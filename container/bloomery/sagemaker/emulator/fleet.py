@@ -11,7 +11,7 @@ import aiohttp
 from bloomery.sagemaker.emulator.artefacts import Artefacts
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.container import sweep
-from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings, component_key
 from bloomery.sagemaker.emulator.images import Images
 from bloomery.sagemaker.emulator.instance import GRACE, Instance
 from bloomery.sagemaker.emulator.logs import Logs
@@ -48,15 +48,20 @@ class LocalFleet:
             )
         return self._session
 
-    def serving(self, name: str) -> Endpoint | None:
-        """The endpoint, if it takes requests."""
-        endpoint = self._endpoints.get(name)
+    def serving(self, key: str) -> Endpoint | None:
+        """The endpoint or inference component, if it takes requests."""
+        endpoint = self._endpoints.get(key)
         return endpoint if endpoint and endpoint.serving else None
+
+    def component(self, endpoint: str, name: str) -> Endpoint | None:
+        """The inference component of that endpoint, whether or not it takes requests yet."""
+        found = self._endpoints.get(component_key(name))
+        return found if found and found.spec.name == endpoint else None
 
     async def start(self, spec: EndpointSpec, phase: Callable[[str], None]) -> None:
         """As ``Fleet.start``."""
         await self._sweep()
-        endpoint = self._endpoints[spec.name] = Endpoint(Generation.of(spec))
+        endpoint = self._endpoints[spec.key] = Endpoint(Generation.of(spec))
         wanted = [(variant, variant.spec.instance_count) for variant in endpoint.variants.values()]
         try:
             await self._grow(endpoint.current, wanted, phase)
@@ -101,7 +106,7 @@ class LocalFleet:
 
     async def stage(self, spec: EndpointSpec, counts: Mapping[str, int], phase: Callable[[str], None]) -> None:
         """As ``Fleet.stage``."""
-        endpoint = self._endpoints[spec.name]
+        endpoint = self._endpoints[spec.key]
         if endpoint.successor is None:
             endpoint.successor = Generation.of(spec)
         variants = endpoint.successor.variants
@@ -163,6 +168,8 @@ class LocalFleet:
         self, generation: Generation, variant: Variant, count: int, phase: Callable[[str], None]
     ) -> None:
         spec = variant.spec
+        if spec.container is None:  # machines alone; inference components come later
+            return
         if variant.model_dir is None:
             variant.model_dir = await self._artefacts.fetch(
                 spec.container.data, generation.spec.region, spec.download_timeout, phase

@@ -34,14 +34,14 @@ class ModelError(AwsError):
 
     def __init__(self, spec: EndpointSpec, stream: str, text: words.Words, original: int, message: str = "") -> None:
         side = "client" if 400 <= original < 500 else "server"
-        said = {"endpoint": spec.name, "account": spec.account, "region": spec.region, "side": side}
+        group = group_of(spec.key)
+        said = {"group": group, "account": spec.account, "region": spec.region, "side": side}
         super().__init__(text.format(**said, status=original, message=message), "ModelError", 424)
-        group = f"arn:aws:logs:{spec.region}:{spec.account}:log-group:{group_of(spec.name)}"
         self.original = original
         self.members = {
             "OriginalStatusCode": original,
             "OriginalMessage": message[:_LONGEST_MESSAGE],
-            "LogStreamArn": f"{group}:log-stream:{stream}",
+            "LogStreamArn": f"arn:aws:logs:{spec.region}:{spec.account}:log-group:{group}:log-stream:{stream}",
         }
 
 

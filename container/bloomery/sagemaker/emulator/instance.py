@@ -108,6 +108,7 @@ class Instance:
         self._write(f"[sagemaker-local] {line}")
 
     async def _launch(self) -> None:
+        assert self.variant.container is not None
         container = await Container.start(
             f"bloomery-{self._endpoint.name}-{self.id}",
             self.variant.container,
@@ -133,15 +134,20 @@ class Instance:
                     await asyncio.wait({container.exited}, timeout=pause)
                     if container.exited.done():
                         self.say(f"the container ended ({_how(container)}) before it answered /ping with 200")
-                        text = words.CANNOT_START if container.returncode in _CANNOT_RUN else words.NOT_HEALTHY
-                        raise DeploymentFailure(text.format(variant=self.variant.name))
+                        if container.returncode in _CANNOT_RUN:
+                            raise DeploymentFailure(words.CANNOT_START.format(variant=self.variant.name))
+                        raise self._unhealthy()
         except TimeoutError:
             self.say(
                 f"no 200 from /ping within {limit:g} s (ContainerStartupHealthCheckTimeoutInSeconds); the container "
                 "is ended"
             )
-            raise DeploymentFailure(words.NOT_HEALTHY.format(variant=self.variant.name)) from None
+            raise self._unhealthy() from None
         self.healthy = True
+
+    def _unhealthy(self) -> DeploymentFailure:
+        text = words.NOT_HEALTHY if self._endpoint.component is None else words.COMPONENT_NOT_HEALTHY
+        return DeploymentFailure(text.format(variant=self.variant.name))
 
     async def _ping(self, container: Container) -> bool:
         timeout = aiohttp.ClientTimeout(total=_PING_TIMEOUT)
@@ -175,7 +181,7 @@ class Instance:
                 await self._container.end(0)
 
     def _write(self, line: str) -> None:
-        self._logs.write(self._endpoint.region, self._endpoint.name, self.stream, line)
+        self._logs.write(self._endpoint.region, self._endpoint.key, self.stream, line)
 
 
 def _how(container: Container) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from bloomery.sagemaker.emulator.deployment import EndpointSpec
 from bloomery.sagemaker.emulator.hop import Exchange
 from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.metrics import Invocation, Metrics
@@ -19,6 +20,11 @@ class Invocations:
 
     def __init__(self, metrics: Metrics, bodies: Bodies) -> None:
         self._metrics, self.bodies = metrics, bodies
+
+    def refused(self, spec: EndpointSpec) -> None:
+        """One that found no copy of an inference component."""
+        dimensions = {"InferenceComponentName": spec.component or ""}
+        self._metrics.add(spec.region, dimensions, "NoCapacityInvocationFailures", "None", 1)
 
     @contextmanager
     def on(
@@ -50,6 +56,7 @@ class Invocations:
                     overhead=time.perf_counter() - arrived - exchange.model,
                     concurrent=concurrent,
                     first_byte=exchange.first_byte,
+                    component=spec.component,
                 )
             )
             self.bodies.write(operation, spec.name, headers, body, exchange.status, exchange.content)

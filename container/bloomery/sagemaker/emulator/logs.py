@@ -20,9 +20,10 @@ _LONGEST = 8192
 _KEPT = 200
 
 
-def group_of(endpoint: str) -> str:
-    """The log group of an endpoint."""
-    return f"/aws/sagemaker/Endpoints/{endpoint}"
+def group_of(key: str) -> str:
+    """The log group of an endpoint or an inference component."""
+    _, slash, component = key.partition("/")
+    return f"/aws/sagemaker/InferenceComponents/{component}" if slash else f"/aws/sagemaker/Endpoints/{key}"
 
 
 @dataclass

@@ -17,6 +17,11 @@ log = logging.getLogger(__name__)
 NAMESPACE = "AWS/SageMaker"
 _INTERVAL = 5.0  # seconds; SageMaker's is a minute
 _BATCH = 500  # CloudWatch takes 1000
+# What is counted per instance of a variant, and what it is called where it is counted per copy of a component.
+_PER_COPY = {
+    "InvocationsPerInstance": "InvocationsPerCopy",
+    "ConcurrentRequestsPerModel": "ConcurrentRequestsPerCopy",
+}
 
 
 @dataclass
@@ -46,6 +51,7 @@ class Invocation:
     overhead: float  # everything else
     concurrent: int  # requests that the instance had, this one included
     first_byte: float | None = None  # of a stream
+    component: str | None = None  # an inference component, whose copies the instances are
 
 
 class Metrics:
@@ -59,7 +65,13 @@ class Metrics:
     def count(self, call: Invocation) -> None:
         """One invocation has ended."""
         for name, unit, value in _values(call):
-            self.add(call.region, {"EndpointName": call.endpoint, "VariantName": call.variant}, name, unit, value)
+            if call.component is not None:
+                self.add(
+                    call.region, {"InferenceComponentName": call.component}, _PER_COPY.get(name, name), unit, value
+                )
+            if call.component is None or name not in _PER_COPY:
+                dimensions = {"EndpointName": call.endpoint, "VariantName": call.variant}
+                self.add(call.region, dimensions, name, unit, value)
 
     def add(self, region: str, dimensions: dict[str, str], name: str, unit: str, value: float) -> None:
         """One value."""

@@ -59,8 +59,8 @@ class Page:
                     "variants": [
                         {
                             "name": variant["name"],
-                            "model": variant["container"]["model_name"],
-                            "image": variant["container"]["image"],
+                            "model": (variant["container"] or {}).get("model_name"),
+                            "image": (variant["container"] or {}).get("image"),
                             "instances": variant["instance_count"],
                             "type": variant["instance_type"],
                         }

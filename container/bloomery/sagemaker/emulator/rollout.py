@@ -115,18 +115,18 @@ async def roll_out(plan: Plan, fleet: Fleet, alarms: Watch, phase: Callable[[str
             raise DeploymentFailure(words.UPDATE_TIME.format(seconds=plan.limit)) from None
     except Exception as error:
         if not isinstance(error, DeploymentFailure):
-            logger.exception("the update of %s failed: a fault of the emulator", plan.new.name)
+            logger.exception("the update of %s failed: a fault of the emulator", plan.new.key)
             error = DeploymentFailure(words.INTERNAL.format())
         phase(f"rolling back: {error}")
         progress("Deleting", {})
         await _back(plan, fleet, error)
         raise error from None
     phase("ending the old instances")
-    await fleet.promote(plan.new.name)
+    await fleet.promote(plan.new.key)
 
 
 async def _forward(plan: Plan, fleet: Fleet, alarms: Watch, phase: Callable[[str], None], progress: Progress) -> None:
-    name = plan.new.name
+    name = plan.new.key
     await alarms.check()  # one that is on already would end the update as soon as it had begun
     there: Counts = {}
     for step in plan.steps:
@@ -147,7 +147,7 @@ async def _forward(plan: Plan, fleet: Fleet, alarms: Watch, phase: Callable[[str
 
 async def _back(plan: Plan, fleet: Fleet, cause: DeploymentFailure) -> None:
     """The old instances that went come back, batch by batch; then the successor goes."""
-    name, gone = plan.old.name, any(step.remaining is not None for step in plan.steps)
+    name, gone = plan.old.key, any(step.remaining is not None for step in plan.steps)
     try:
         for number in range(1, math.ceil(1 / plan.rollback) + 1 if gone else 1):
             part = min(1.0, number * plan.rollback)

@@ -10,18 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bloomery.sagemaker.emulator import component_rules
 from bloomery.sagemaker.emulator.aws_error import AwsError
+from bloomery.sagemaker.emulator.rule import Parameters, Rule, when
 from bloomery.sagemaker.emulator.words import Origin, Words
-
-Parameters = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """``broken`` yields the values to fill into ``words``, once for each breach."""
-
-    words: Words
-    broken: Callable[[Parameters], Iterator[dict[str, object]]]
 
 
 @dataclass(frozen=True)
@@ -87,10 +79,6 @@ def _repeated_variant(parameters: Parameters) -> Iterator[dict[str, object]]:
         seen.add(name)
 
 
-def _when(wrong: Callable[[Parameters], bool]) -> Callable[[Parameters], Iterator[dict[str, object]]]:
-    return lambda parameters: iter([{}] if wrong(parameters) else [])
-
-
 def _environment_bytes(parameters: Parameters) -> Iterator[dict[str, object]]:
     total = sum(
         len(name.encode()) + len(value.encode())
@@ -128,6 +116,12 @@ def _volume_unwanted(variant: Mapping[str, Any]) -> bool:
     return "VolumeSizeInGB" in variant and bool(_LOCAL_STORAGE.match(str(variant.get("InstanceType", ""))))
 
 
+def _scaling_crossed(variant: Mapping[str, Any]) -> bool:
+    scaling = variant.get("ManagedInstanceScaling") or {}
+    least, most = scaling.get("MinInstanceCount"), scaling.get("MaxInstanceCount")
+    return least is not None and most is not None and least > most
+
+
 _ENVIRONMENT = 32 * 1024
 _LOCAL_STORAGE = re.compile(r"ml\.(g[56]|p5|p6|trn|[a-z]+\d+[a-z]*d)")  # g4dn, p4d, m5d, …: what is in the machine
 _NO_HOME = ("MultiModelConfig", "AdditionalModelDataSources", "ModelPackageName")
@@ -135,11 +129,11 @@ _NO_HOME = ("MultiModelConfig", "AdditionalModelDataSources", "ModelPackageName"
 CREATE_MODEL = (
     Rule(
         Words("Only one of PrimaryContainer and Containers can be specified.", "guessed"),
-        _when(lambda p: bool(p.get("PrimaryContainer")) and bool(p.get("Containers"))),
+        when(lambda p: bool(p.get("PrimaryContainer")) and bool(p.get("Containers"))),
     ),
     Rule(
         Words("Either PrimaryContainer or Containers must be specified.", "guessed"),
-        _when(lambda p: not containers(p)),
+        when(lambda p: not containers(p)),
     ),
     Rule(
         Words(
@@ -147,7 +141,7 @@ CREATE_MODEL = (
             "model packages or additional model data sources.",
             "ours",
         ),
-        _when(
+        when(
             lambda p: (
                 len(containers(p)) > 1
                 or any(c.get("Mode") == "MultiModel" or any(c.get(name) for name in _NO_HOME) for c in containers(p))
@@ -187,7 +181,7 @@ CREATE_MODEL = (
     ),
     Rule(
         Words("ExecutionRoleArn is required to read model data from S3.", "guessed"),
-        _when(
+        when(
             lambda p: (
                 not p.get("ExecutionRoleArn")
                 and any(c.get("ModelDataUrl") or c.get("ModelDataSource") for c in containers(p))
@@ -202,8 +196,22 @@ CREATE_ENDPOINT_CONFIG = (
         _repeated_variant,
     ),
     Rule(
-        Words("This emulator has no inference components yet: give production variant {variant} a ModelName.", "ours"),
-        _each_variant(lambda v: not v.get("ModelName")),
+        Words("Either every production variant has a ModelName, or none, for inference components.", "guessed"),
+        when(lambda p: len({bool(v.get("ModelName")) for v in _variants(p)}) > 1),
+    ),
+    Rule(
+        Words(
+            "ExecutionRoleArn is required for endpoints to which you plan to deploy inference components.", "guessed"
+        ),
+        when(lambda p: not p.get("ExecutionRoleArn") and any(not v.get("ModelName") for v in _variants(p))),
+    ),
+    Rule(
+        Words("Production variant {variant}: without a ModelName it needs an InstanceType.", "guessed"),
+        _each_variant(lambda v: not v.get("ModelName") and not v.get("InstanceType")),
+    ),
+    Rule(
+        Words("Production variant {variant}: MinInstanceCount is above MaxInstanceCount.", "guessed"),
+        _each_variant(_scaling_crossed),
     ),
     Rule(
         Words("ManagedInstanceScaling is only supported for inference component endpoints.", "reported"),
@@ -234,21 +242,23 @@ CREATE_ENDPOINT_CONFIG = (
     ),
     Rule(
         Words("The sum of the variants' initial weights must be greater than 0.", "guessed"),
-        _when(lambda p: sum(v.get("InitialVariantWeight", 1.0) for v in _variants(p)) <= 0),
+        when(lambda p: sum(v.get("InitialVariantWeight", 1.0) for v in _variants(p)) <= 0),
     ),
     Rule(
         Words("This emulator runs no shadow variants: leave ShadowProductionVariants out.", "ours"),
-        _when(lambda p: bool(p.get("ShadowProductionVariants"))),
+        when(lambda p: bool(p.get("ShadowProductionVariants"))),
     ),
     Rule(
         Words("AsyncInferenceConfig is not supported for serverless endpoints.", "documented"),
-        _when(lambda p: bool(p.get("AsyncInferenceConfig")) and any(v.get("ServerlessConfig") for v in _variants(p))),
+        when(lambda p: bool(p.get("AsyncInferenceConfig")) and any(v.get("ServerlessConfig") for v in _variants(p))),
     ),
 )
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
     "CreateModel": CREATE_MODEL,
     "CreateEndpointConfig": CREATE_ENDPOINT_CONFIG,
+    "CreateInferenceComponent": component_rules.CREATE_INFERENCE_COMPONENT,
+    "UpdateInferenceComponent": component_rules.UPDATE_INFERENCE_COMPONENT,
 }
 
 QUIRKS = (
@@ -275,9 +285,10 @@ QUIRKS = (
     Quirk("DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
     Quirk("An endpoint can be deleted while it is Updating; SageMaker refuses that.", "ours"),
     Quirk(
-        "An update that fails leaves the endpoint InService with its old configuration and a FailureReason.", "reported"
+        "An update that fails leaves the endpoint InService with its old configuration and a FailureReason, which is "
+        "gone as soon as another update begins.",
+        "reported",
     ),
-    Quirk("FailureReason is gone as soon as another update begins.", "reported"),
     Quirk("After a restart in the middle of an update the old configuration serves.", "ours"),
     Quirk("An instance that leaves answers its requests before it gets SIGTERM.", "guessed"),
     Quirk(
@@ -287,10 +298,12 @@ QUIRKS = (
     ),
     Quirk("Alarms are watched until the old instances end, the TerminationWaitInSeconds included.", "guessed"),
     Quirk("moto does not evaluate alarms: while one is watched, the emulator compares its metric itself.", "ours"),
-    Quirk(
-        "A rolling update has at least two batches, so of one instance the second starts before the first goes.", "ours"
-    ),
+    Quirk("An endpoint of one instance may be updated by a RollingUpdatePolicy of 50%, in one batch.", "ours"),
     Quirk("Without RoutingConfig the instances of a variant are chosen at random.", "reported"),
     Quirk("PREFIX_AWARE and KV_AWARE route like LEAST_OUTSTANDING_REQUESTS.", "ours"),
     Quirk("A stateful session ends with its container, also when an update replaces that.", "guessed"),
+    Quirk("Instances of inference components only count: their copies run on this machine, whatever it has.", "ours"),
+    Quirk("An instance has all of its type's memory for inference components; a type we do not know has any.", "ours"),
+    Quirk("Managed instance scaling has as many instances as the copies need, at once, once there are any.", "ours"),
+    Quirk("SchedulingConfig and DataCacheConfig of inference components: kept, described, without effect.", "ours"),
 )

@@ -164,6 +164,7 @@ class Runtime:
         if spec.async_output is not None:
             raise _refusal(words.ONLY_ASYNCHRONOUS.format(endpoint=spec.name, account=spec.account))
         body = await self._body(request, self._limits.payload)
+        endpoint = self._component(endpoint, given.get("InferenceComponentName"))
         variant, instance = self._place(endpoint, given)
         headers = hop.to_container(given)
         with self._invocations.on(operation, endpoint, variant, instance, headers, body, arrived) as exchange:
@@ -174,7 +175,7 @@ class Runtime:
         said = {"endpoint": endpoint.spec.name, "account": endpoint.spec.account}
         session = given.get("SessionId", sessions.NEW)
         if session != sessions.NEW:
-            place = self._sessions.find(endpoint.spec.name, session)
+            place = self._sessions.find(endpoint.spec.key, session)
             if place is None:
                 raise _refusal(words.NO_SESSION.format(session=session, **said))
             return place
@@ -184,12 +185,12 @@ class Runtime:
         variant = endpoint.choose(target)
         instance = variant.choose() if variant else None
         if variant is None or instance is None:
-            raise AwsError(words.NO_INSTANCE.format(**said), "ServiceUnavailable", 503)
+            raise self._unavailable(endpoint)
         return variant, instance
 
     def _answered(self, call: _Call, headers: Mapping[str, str]) -> dict[str, str]:
         """The headers of an answer, whatever the operation."""
-        self._sessions.note(call.endpoint.spec.name, call.variant, call.instance, headers)
+        self._sessions.note(call.endpoint.spec.key, call.variant, call.instance, headers)
         return {
             **hop.from_container(headers),
             _INVOKED: call.variant.spec.name,
@@ -204,6 +205,30 @@ class Runtime:
         if endpoint is None:
             raise _refusal(words.NOT_FOUND.format(endpoint=name, account=self._around.account))
         return given, endpoint
+
+    def _component(self, endpoint: Endpoint, name: str | None) -> Endpoint:
+        """The inference component that the request names, or the endpoint itself."""
+        spec = endpoint.spec
+        said = {"endpoint": spec.name, "account": spec.account}
+        if not spec.hosts_components:
+            if name is not None:
+                raise _refusal(words.COMPONENT_UNWANTED.format(**said))
+            return endpoint
+        if name is None:
+            raise _refusal(words.COMPONENT_MISSING.format())
+        component = self._fleet.component(spec.name, name)
+        if component is None:
+            raise _refusal(words.NO_COMPONENT.format(component=name, **said))
+        return component
+
+    def _unavailable(self, endpoint: Endpoint) -> AwsError:
+        """Nothing can answer now; of a component it is counted, since that is what wakes one without copies."""
+        spec = endpoint.spec
+        if spec.component is None:
+            text = words.NO_INSTANCE.format(endpoint=spec.name, account=spec.account)
+            return AwsError(text, "ServiceUnavailable", 503)
+        self._invocations.refused(spec)
+        return _refusal(words.NO_CAPACITY.format())
 
     async def _body(self, request: web.Request, limit: int) -> bytes:
         """The request's body, of ``limit`` bytes at most."""

@@ -17,12 +17,12 @@ from bloomery.sagemaker.emulator.deployment import (
 from bloomery.sagemaker.emulator.store import Record
 
 # Seconds, where a variant names none; rules.QUIRKS says how far to trust them.
-_DOWNLOAD, _STARTUP = 3600.0, 480.0
+DOWNLOAD, STARTUP = 3600.0, 480.0
 _SERVERLESS = "serverless"
 
 
-def endpoint(name: str, arn: str, config: Record, models: Sequence[Record]) -> EndpointSpec:
-    """An endpoint of that configuration; ``models`` are those of its variants, in their order."""
+def endpoint(name: str, arn: str, config: Record, models: Sequence[Record | None]) -> EndpointSpec:
+    """An endpoint of that configuration; ``models`` are those of its variants, in their order, None without one."""
     variants = config.document["ProductionVariants"]
     return EndpointSpec(
         name=name,
@@ -33,17 +33,17 @@ def endpoint(name: str, arn: str, config: Record, models: Sequence[Record]) -> E
     )
 
 
-def _variant(variant: Mapping[str, Any], model: Record) -> VariantSpec:
+def _variant(variant: Mapping[str, Any], model: Record | None) -> VariantSpec:
     pools = sorted(variant.get("InstancePools") or (), key=lambda pool: pool.get("Priority", 0))
     instance_type = variant.get("InstanceType") or (pools[0]["InstanceType"] if pools else _SERVERLESS)
     return VariantSpec(
         name=variant["VariantName"],
-        container=_container(model),
+        container=None if model is None else container(model),
         instance_type=instance_type,
         instance_count=variant.get("InitialInstanceCount", 1),
         weight=variant["InitialVariantWeight"],
-        download_timeout=variant.get("ModelDataDownloadTimeoutInSeconds", _DOWNLOAD),
-        startup_timeout=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _STARTUP),
+        download_timeout=variant.get("ModelDataDownloadTimeoutInSeconds", DOWNLOAD),
+        startup_timeout=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP),
         routing=_routing(variant.get("RoutingConfig") or {}),
     )
 
@@ -69,8 +69,8 @@ def from_document(document: Mapping[str, Any]) -> EndpointSpec:
     """What ``dataclasses.asdict`` made of a spec, and JSON of that."""
     variants = []
     for variant in document["variants"]:
-        container = variant["container"]
-        spec = ContainerSpec(**{**container, "data": ModelData(**container["data"])})
+        given = variant["container"]
+        spec = None if given is None else ContainerSpec(**{**given, "data": ModelData(**given["data"])})
         routing = Routing(variant.get("routing", Routing.RANDOM))  # a state of an older emulator has none
         variants.append(VariantSpec(**{**variant, "container": spec, "routing": routing}))
     output = document["async_output"]
@@ -79,13 +79,13 @@ def from_document(document: Mapping[str, Any]) -> EndpointSpec:
     )
 
 
-def _container(model: Record) -> ContainerSpec:
+def container(model: Record) -> ContainerSpec:
     """The container of a model."""
-    container = rules.containers(model.document)[0]
+    given = rules.containers(model.document)[0]
     return ContainerSpec(
-        image=container["Image"],
-        environment=dict(container.get("Environment") or {}),
-        data=model_data(container),
+        image=given["Image"],
+        environment=dict(given.get("Environment") or {}),
+        data=model_data(given),
         model_name=model.name,
     )
 

@@ -1,4 +1,4 @@
-"""What has been created: models, configurations, endpoints and their tags, in one SQLite file."""
+"""What has been created: models, configurations, endpoints, their components and tags, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -39,23 +39,24 @@ class Kind(Enum):
     MODEL = "model"
     ENDPOINT_CONFIG = "endpoint-config"
     ENDPOINT = "endpoint"
+    INFERENCE_COMPONENT = "inference-component"
 
     @property
     def words(self) -> str:
         """As AWS's messages call it."""
-        return "endpoint configuration" if self is Kind.ENDPOINT_CONFIG else self.value
+        return "endpoint configuration" if self is Kind.ENDPOINT_CONFIG else self.value.replace("-", " ")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One model, configuration or endpoint. ``document`` is what Describe answers, as its owner keeps it."""
+    """One of a ``Kind``. ``document`` is what Describe answers, as its owner keeps it."""
 
     kind: Kind
     name: str
     arn: str
     created: float  # seconds since 1970, as are all times of AWS's JSON protocol
     modified: float
-    status: str  # of an endpoint; otherwise empty
+    status: str  # of what runs; otherwise empty
     document: Mapping[str, Any]
 
 

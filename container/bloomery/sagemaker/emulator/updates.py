@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import deployment_configs, specs, words
-from bloomery.sagemaker.emulator.alarms import Watch
+from bloomery.sagemaker.emulator.alarms import Alarming
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.call import Call, find
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, VariantSpec
@@ -21,7 +21,6 @@ from bloomery.sagemaker.emulator.store import Kind, Record, Store
 
 logger = logging.getLogger(__name__)
 _UPDATABLE = ("InService", "UpdateRollbackFailed")
-Alarming = Callable[[str, Sequence[str]], Watch]  # region, names of alarms
 
 
 class Updates:
@@ -38,6 +37,8 @@ class Updates:
         config = find(self._store, call, Kind.ENDPOINT_CONFIG, given["EndpointConfigName"])
         old = specs.from_document(record.document["Spec"])
         new = spec_of(self._store, call, config)
+        if new.hosts_components != old.hosts_components:
+            raise AwsError(words.OTHER_KIND.format(arn=record.arn))
         excluded = {each["VariantPropertyType"] for each in given.get("ExcludeRetainedVariantProperties") or ()}
         if given.get("RetainAllVariantProperties"):
             new = _retained(old, new, excluded)
@@ -69,7 +70,9 @@ class Updates:
         weights: dict[str, float] = {}
         counts: dict[str, int] = {}
         config = dict(record.document["Config"])
-        for each in call.parameters["DesiredWeightsAndCapacities"]:
+        wishes = call.parameters["DesiredWeightsAndCapacities"]
+        _check_names(record, [each["VariantName"] for each in wishes])
+        for each in wishes:
             name = each["VariantName"]
             if "DesiredWeight" in each:
                 weights[name] = float(each["DesiredWeight"])
@@ -95,7 +98,8 @@ class Updates:
         if record.status != "InService":
             raise AwsError(words.MIXED.format(arn=record.arn))
         old = specs.from_document(record.document["Spec"])
-        _check_change(record, old, weights, counts)
+        _check_names(record, [*weights, *counts])
+        _check_change(old, weights, counts)
         new = _changed(old, weights, counts)
         pending = {"Spec": asdict(new), "StartTime": time.time()}
         changes = {"Config": dict(config)} if config else {}
@@ -123,6 +127,9 @@ class Updates:
         except DeploymentFailure as failure:
             status = "UpdateRollbackFailed" if isinstance(failure, RollbackFailure) else "InService"
             self._endpoints.settle(record, status, str(failure), Pending=None)
+        except Exception:  # out of the roll-back, or while the old instances end
+            logger.exception("the update of %s is stuck: a fault of the emulator", record.name)
+            self._endpoints.settle(record, "Failed", words.INTERNAL.format(), Pending=None)
         else:
             done = {name: pending[name] for name in ("EndpointConfigName", "Spec", "Config")}
             last = pending["DeploymentConfig"]
@@ -162,14 +169,16 @@ def _check_updatable(record: Record) -> None:
         raise AwsError(words.IN_PROGRESS.format(arn=record.arn))
 
 
-def _check_change(record: Record, old: EndpointSpec, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
-    known = {variant.name for variant in old.variants}
-    unknown = [name for name in {**weights, **counts} if name not in known]
-    if unknown:
+def _check_names(record: Record, names: Iterable[str]) -> None:
+    known = {variant["name"] for variant in record.document["Spec"]["variants"]}
+    if unknown := [name for name in names if name not in known]:
         config = record.document["EndpointConfigName"]
         raise AwsError(words.NO_SUCH_VARIANTS.format(names=", ".join(unknown), config=config))
+
+
+def _check_change(old: EndpointSpec, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
     for variant in _changed(old, weights, counts).variants:
-        if variant.instance_count == 0 and old.async_output is None:
+        if variant.instance_count == 0 and old.async_output is None and variant.container is not None:
             raise AwsError(words.NO_INSTANCES_LEFT.format(variant=variant.name))
     if sum(variant.weight for variant in _changed(old, weights, counts).variants) <= 0:
         raise AwsError(words.NO_WEIGHT_LEFT.format())

@@ -60,6 +60,61 @@ NO_ALARMS = Words("The alarms {names} of the AutoRollbackConfiguration cannot be
 UPDATE_TIME = Words("The update took longer than its MaximumExecutionTimeoutInSeconds ({seconds:g}).", "guessed")
 ROLLBACK_FAILED = Words("{cause} The rollback failed, too: {reason}", "guessed")
 
+# Inference components.
+NO_COMPONENTS_HERE = Words(
+    "Inference Components are not supported in this Endpoint. Please make sure this endpoint can deploy inference "
+    "components.",
+    "reported",
+)
+ENDPOINT_NOT_READY = Words(
+    'Endpoint "{arn}" is {status}; inference components are created on, and changed on, one that is InService.',
+    "guessed",
+)
+NO_SUCH_VARIANT = Words('Endpoint "{arn}" has no production variant {variant}.', "guessed")
+COMPONENT_BUSY = Words('Cannot update in-progress inference component "{arn}".', "guessed")
+COMPONENT_FAILED = Words('Inference component "{arn}" has failed: delete it, and create it again.', "guessed")
+WRONG_INSTANCE_TYPE = Words(
+    "None of the Specifications is for {type}, the instance type of production variant {variant}.", "guessed"
+)
+TOO_LARGE = Words(
+    "One copy of the inference component needs more than an instance of type {type} has: {lacking}.", "guessed"
+)
+NO_ROOM = Words(
+    "There is not enough hardware resources on the instances for this endpoint to create a copy of the inference "
+    "component. Update resource requirements for this inference component, remove existing inference components, or "
+    "increase the number of instances for this endpoint.",
+    "reported",
+)
+HAS_COMPONENTS = Words(
+    'Cannot delete endpoint "{arn}": it hosts inference components. Delete them first: {names}.', "guessed"
+)
+COMPONENT_NOT_HEALTHY = Words(
+    "The container of the inference component did not pass the ping health check. Please check CloudWatch logs for "
+    "this inference component.",
+    "guessed",
+)
+COMPONENT_MISSING = Words(
+    "Inference Component Name header is required for endpoints to which you plan to deploy inference components. "
+    "Please include Inference Component Name header or consider using SageMaker models.",
+    "reported",
+)
+COMPONENT_UNWANTED = Words(
+    "Endpoint {endpoint} of account {account} has no inference components: leave InferenceComponentName out.",
+    "guessed",
+)
+NO_COMPONENT = Words(
+    "Inference Component {component} of endpoint {endpoint} of account {account} not found.", "guessed"
+)
+NO_CAPACITY = Words(
+    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress (if "
+    "configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API.",
+    "reported",
+)
+
+OTHER_KIND = Words(
+    'Endpoint "{arn}" cannot change between models of its own and inference components: create another.', "guessed"
+)
+
 # Validation of one field: the sentences that all of AWS's Java services share.
 DETECTED = Words("{count} validation error{s} detected: {details}", "reported")
 VIOLATION = Words("Value {value} at '{path}' failed to satisfy constraint: {constraint}", "reported")
@@ -129,13 +184,13 @@ NO_INSTANCE = Words("Endpoint {endpoint} of account {account} has no instance th
 MODEL_FAILED = Words(
     'Received {side} error ({status}) from primary with message "{message}". See '
     "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:group="
-    "/aws/sagemaker/Endpoints/{endpoint} in account {account} for more information.",
+    "{group} in account {account} for more information.",
     "reported",
 )
 BODY_BROKE = Words(
     "Received server error ({status}) from primary and could not load the entire response body. See "
     "https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}#logEventViewer:group="
-    "/aws/sagemaker/Endpoints/{endpoint} in account {account} for more information.",
+    "{group} in account {account} for more information.",
     "reported",
 )
 TOO_SLOW = Words(
