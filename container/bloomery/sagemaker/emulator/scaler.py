@@ -133,7 +133,9 @@ class Scaler:
         begun = self._going_on.pop(target.arn, None)
         if begun is not None:
             activity, count = begun
-            reason = capacity.record.document.get("FailureReason") if capacity.count != count else None
+            reason = None
+            if capacity.count != count:
+                reason = capacity.record.document.get("FailureReason", "another change came between")
             activities.end(activity, capacity.what, count, reason)
 
     async def _wish(self, capacity: Capacity, policy: Record) -> _Wish | None:
