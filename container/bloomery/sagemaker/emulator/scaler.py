@@ -192,9 +192,9 @@ class Scaler:
         config = policy.document["StepScalingPolicyConfiguration"]
         if time.monotonic() - state.scaled < config.get("Cooldown", 0):
             return None
-        found = await self._clients.call("cloudwatch", capacity.region, "describe_alarms", AlarmTypes=["MetricAlarm"])
+        found = await self._clients.call("cloudwatch", capacity.region, "describe_alarms", ActionPrefix=policy.arn)
         for alarm in found.get("MetricAlarms", ()):
-            if policy.arn not in alarm.get("AlarmActions", ()) or "MetricName" not in alarm:
+            if not alarm.get("ActionsEnabled", True) or "Statistic" not in alarm:  # over an expression
                 continue
             values = [
                 await self._metric(capacity.region, alarm, alarm["Statistic"], period, number)
