@@ -187,6 +187,10 @@ def test_rules_come_and_go_at_run_time(faults: Emulator, name: str) -> None:
     exceeded = {"kind": "ResourceLimitExceeded", "instance_type": "ml[.]p4d[.].*"}
     code, added = route(faults, "POST", document=exceeded)
     assert code == 201
+    number = route(faults, "POST", document={"kind": "ResourceLimitExceeded", "operation": "CreateModel"})[1]["id"]
+    with pytest.raises(sagemaker.exceptions.ResourceLimitExceeded):
+        configured(sagemaker, name)
+    route(faults, "DELETE", f"/{number}")
     configured(sagemaker, name)
     with pytest.raises(ClientError) as caught:
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
@@ -197,7 +201,8 @@ def test_rules_come_and_go_at_run_time(faults: Emulator, name: str) -> None:
         "of 0 Instances and a request delta of 1 Instances."
     )
     found = route(faults, "GET")[1]
-    assert found["faults"] == [{"id": added["id"], **exceeded, "struck": 1}]
+    operations = "CreateEndpoint|UpdateEndpoint|UpdateEndpointWeightsAndCapacities"
+    assert found["faults"] == [{"id": added["id"], **exceeded, "operation": operations, "struck": 1}]
     assert set(found["kinds"]) == set(Kind)
     assert route(faults, "DELETE", f"/{added['id']}") == (200, {"faults": []})
     assert route(faults, "DELETE", f"/{added['id']}")[0] == 404

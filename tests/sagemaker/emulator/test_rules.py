@@ -59,6 +59,11 @@ BREACHES: list[tuple[str, dict[str, Any], str]] = [
     ("CreateEndpointConfig", config(variant(None)), "ExecutionRoleArn is required"),
     (
         "CreateEndpointConfig",
+        config(variant(None), ExecutionRoleArn=ROLE, AsyncInferenceConfig=OUTPUT),
+        "not supported for endpoints of inference components",
+    ),
+    (
+        "CreateEndpointConfig",
         config(variant(None, InstanceType=None), ExecutionRoleArn=ROLE),
         "without a ModelName it needs an InstanceType",
     ),

@@ -9,11 +9,9 @@ from bloomery.sagemaker.emulator import specs, words
 from bloomery.sagemaker.emulator.account_tables import AccountTables
 from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, VariantSpec
-from bloomery.sagemaker.emulator.faults import Faults, Kind
+from bloomery.sagemaker.emulator.faults import MORE_INSTANCES, Faults, Kind
 from bloomery.sagemaker.emulator.store import Kind as ResourceKind
 from bloomery.sagemaker.emulator.store import Store
-
-_MORE_INSTANCES = ("CreateEndpoint", "UpdateEndpoint", "UpdateEndpointWeightsAndCapacities")
 
 
 class Admission:
@@ -26,7 +24,7 @@ class Admission:
         """Any call of the control plane. Raises AwsError."""
         if self._faults.strike(Kind.THROTTLING, operation=operation):
             raise AwsError(words.THROTTLED.format(), "ThrottlingException")
-        if operation not in _MORE_INSTANCES and self._faults.strike(Kind.RESOURCE_LIMIT_EXCEEDED, operation=operation):
+        if operation not in MORE_INSTANCES and self._faults.strike(Kind.RESOURCE_LIMIT_EXCEEDED, operation=operation):
             raise AwsError(words.LIMIT_OF_OPERATION.format(operation=operation), "ResourceLimitExceeded")
 
     def endpoint(self, operation: str, new: EndpointSpec, old: EndpointSpec | None = None) -> None:

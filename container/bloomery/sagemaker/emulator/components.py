@@ -64,7 +64,6 @@ class Components:
             "EndpointName": endpoint.name,
             "EndpointArn": endpoint.arn,
             "VariantName": variant.name,
-            "InstanceType": variant.instance_type,
             "Specification": dict(chosen),
             "Copies": copies,
             "Spec": asdict(spec),
@@ -203,6 +202,9 @@ class Components:
             status = "Failed" if isinstance(failure, RollbackFailure) else "InService"
             there = record.document["Copies"]
             self._lives.settle(record, status, str(failure), Placed=there, Pending=None)
+        except Exception:
+            logger.exception("inference component %s is stuck: a fault of the emulator", record.name)
+            self._lives.settle(record, "Failed", words.INTERNAL.format(), Pending=None)
         else:
             done = {name: pending[name] for name in ("Copies", "Specification", "Spec")}
             last = pending["DeploymentConfig"]

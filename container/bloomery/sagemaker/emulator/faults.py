@@ -16,6 +16,8 @@ from typing import Any
 
 from bloomery.errors import ConfigurationError
 
+MORE_INSTANCES = ("CreateEndpoint", "UpdateEndpoint", "UpdateEndpointWeightsAndCapacities")  # what may ask for them
+
 
 class Kind(StrEnum):
     """What goes wrong."""
@@ -92,6 +94,8 @@ class Rule:
             if name not in known:
                 raise ConfigurationError(f"fault {kind}: there is {', '.join(known)}, not {name!r}")
             values[name] = _value(kind, name, value)
+        if kind is Kind.RESOURCE_LIMIT_EXCEEDED:
+            values.setdefault("operation", "|".join(MORE_INSTANCES))
         rule = cls(kind, **values)
         if kind is Kind.SLOW_START and rule.seconds is None:
             raise ConfigurationError(f"fault {kind}: seconds are needed, as in {kind},seconds=60")

@@ -210,6 +210,10 @@ CREATE_ENDPOINT_CONFIG = (
         _each_variant(lambda v: not v.get("ModelName") and not v.get("InstanceType")),
     ),
     Rule(
+        Words("AsyncInferenceConfig is not supported for endpoints of inference components.", "guessed"),
+        when(lambda p: bool(p.get("AsyncInferenceConfig")) and any(not v.get("ModelName") for v in _variants(p))),
+    ),
+    Rule(
         Words("Production variant {variant}: MinInstanceCount is above MaxInstanceCount.", "guessed"),
         _each_variant(_scaling_crossed),
     ),

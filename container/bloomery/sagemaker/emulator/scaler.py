@@ -133,7 +133,9 @@ class Scaler:
         begun = self._going_on.pop(target.arn, None)
         if begun is not None:
             activity, count = begun
-            reason = capacity.record.document.get("FailureReason") if capacity.count != count else None
+            reason = None
+            if capacity.count != count:
+                reason = capacity.record.document.get("FailureReason", "another change came between")
             activities.end(activity, capacity.what, count, reason)
 
     async def _wish(self, capacity: Capacity, policy: Record) -> _Wish | None:
@@ -190,9 +192,9 @@ class Scaler:
         config = policy.document["StepScalingPolicyConfiguration"]
         if time.monotonic() - state.scaled < config.get("Cooldown", 0):
             return None
-        found = await self._clients.call("cloudwatch", capacity.region, "describe_alarms", AlarmTypes=["MetricAlarm"])
+        found = await self._clients.call("cloudwatch", capacity.region, "describe_alarms", ActionPrefix=policy.arn)
         for alarm in found.get("MetricAlarms", ()):
-            if policy.arn not in alarm.get("AlarmActions", ()) or "MetricName" not in alarm:
+            if not alarm.get("ActionsEnabled", True) or "Statistic" not in alarm:  # over an expression
                 continue
             values = [
                 await self._metric(capacity.region, alarm, alarm["Statistic"], period, number)
