@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.certificates import make_certificate
 from tests.support.faulty_s3 import Fault, FaultyS3
 from tests.support.faulty_s3.environment import ACCESS_KEY, FOREIGN, SECRET_KEY, client_environment
 
@@ -182,6 +183,20 @@ def test_a_connection_that_breaks_goes_on_where_it_broke(server: FaultyS3, serve
     assert fetched(target) == files_of(served)
     read = sum(record.sent for record in server.requests() if record.operation == "GetObject" and record.status == 206)
     assert read <= SIZE + 2 * MIB  # small files, the headers, and no part twice
+
+
+@pytest.mark.parametrize("kind", ["reset", "truncate", "stall"])
+@pytest.mark.usefixtures("server")
+def test_a_body_that_breaks_over_tls_is_survived(
+    kind: str, served: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    with FaultyS3(served.parents[1], certificate=(certificate, key)) as secure:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", secure.url)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        secure.inject(Fault(kind, every=3, after_bytes=300_000))
+        assert fetched(target) == files_of(served)
+        assert kind in {record.fault for record in secure.requests()}
 
 
 def test_a_flipped_byte_is_read_again_and_right(

@@ -32,6 +32,7 @@ from bloomery.sagemaker.emulator.deployment import (
     Surroundings,
     VariantSpec,
 )
+from bloomery.sagemaker.emulator.faults import Faults
 from bloomery.sagemaker.emulator.fleet import LocalFleet
 from bloomery.sagemaker.emulator.hosting import host
 from bloomery.sagemaker.emulator.limits import Limits
@@ -103,14 +104,16 @@ def moto_url() -> str:
 
 
 @contextlib.asynccontextmanager
-async def hosted(state: Path, *rules: ImageRule, limits: Limits | None = None, **more: Any) -> AsyncIterator[World]:
+async def hosted(
+    state: Path, *rules: ImageRule, limits: Limits | None = None, faults: Faults | None = None, **more: Any
+) -> AsyncIterator[World]:
     """A world whose image ``echo`` is ``echo_container.py``; ``more``: fields of Surroundings."""
     runner, url = None, moto_url()
     images = (*rules, ImageRule("^echo", f"{sys.executable} {ECHO}"))
     keys = {"access_key": "key", "secret_key": "secret"}
     fields: dict[str, Any] = {"url": url, "s3_url": url, "images": images, **keys, **more}
     around = Surroundings(region=REGION, account=ACCOUNT, state=state, **fields)
-    hosting = host(around, limits)
+    hosting = host(around, limits, faults)
     assert isinstance(hosting.fleet, LocalFleet)
     with contextlib.ExitStack() as clients:
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from bloomery.cli import emulating
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Hosting, Surroundings
+from bloomery.sagemaker.emulator.faults import Faults, Rule
 
 
 class StandInFleet:
@@ -80,6 +81,9 @@ class StandInFleet:
         self._successors.pop(endpoint, None)
         print(f"withdrawn {endpoint}", flush=True)
 
+    def load(self, endpoint: str, variant: str) -> float:
+        return 0.0
+
     def last_lines(self, endpoint: str, count: int) -> list[str]:
         return [f"a line of {endpoint}"] if endpoint in self._running else []
 
@@ -104,12 +108,17 @@ def main() -> int:
     parser.add_argument("--port", type=int)
     parser.add_argument("--state")
     parser.add_argument("--host")
+    parser.add_argument("--tables")
+    parser.add_argument("--fault", action="append", default=[])
     given = parser.parse_args()
 
     def host(around: Surroundings) -> Hosting:
-        return Hosting(StandInFleet(), lambda app: None)
+        return Hosting(StandInFleet(), lambda app: None, faults)
 
-    return emulating.emulate(emulating.Wanted(given.host, given.port, given.state, [], None), host)
+    faults = Faults()
+    for text in given.fault:
+        faults.add(Rule.parse(text))
+    return emulating.emulate(emulating.Wanted(given.host, given.port, given.state, [], None, tables=given.tables), host)
 
 
 if __name__ == "__main__":

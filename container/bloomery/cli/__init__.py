@@ -17,7 +17,6 @@ from bloomery.errors import AddressError, BloomeryError, ConfigurationError
 
 OK, MODEL_FAILED, CONFIGURATION, ADDRESS, INTERRUPTED = 0, 1, 2, 3, 130
 REFUSED = 1  # by check
-_COLLECT_AFTER = 100_000  # objects; a server has its own number
 
 app = typer.Typer(
     name="bloomery",
@@ -229,13 +228,37 @@ def emulate(
             help="Another limit than SageMaker's: payload (bytes), invocation, stream, asynchronous (seconds), …",
         ),
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[,NAME=VALUE…]",
+            help="What is to go wrong, repeatable. InsufficientInstanceCapacity (instance_type, endpoint), "
+            "ResourceLimitExceeded (operation, instance_type), ThrottlingException (operation), SlowStart (seconds, "
+            "instance_type, endpoint), ContainerDies (seconds or invocations, instance_type, endpoint), ModelError "
+            "(status, endpoint); each with times=N (default: always) and fraction=0…1. instance_type, endpoint and "
+            "operation are regular expressions. Also at run time: POST /_bloomery/faults.",
+        ),
+    ] = None,
+    scaler_period: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=3600, metavar="SECONDS", help="How often scaling policies are looked at.  [default: 10 or 60]"
+        ),
+    ] = None,
+    tables: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.json", help="Other quotas and prices, by instance type, than the emulator's own."),
+    ] = None,
 ) -> None:
     """SageMaker on this machine, until SIGTERM or Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     from bloomery.cli import emulating
 
-    raise typer.Exit(emulating.emulate(emulating.Wanted(host, port, state, image or [], log_bodies, limit or [])))
+    wanted = emulating.Wanted(
+        host, port, state, image or [], log_bodies, limit or [], fault or [], scaler_period, tables
+    )
+    raise typer.Exit(emulating.emulate(wanted))
 
 
 @sagemaker_local.command("env")
@@ -257,9 +280,6 @@ def exports(
 
 def main() -> None:
     """The console script."""
-    # The collector would look through half a million objects that imports make and that stay, and all of them once more
-    # at the end: a sixth of the processor's time of a short command.
-    gc.set_threshold(_COLLECT_AFTER)
     try:
         app()
     except BloomeryError as error:
@@ -270,7 +290,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
-        gc.freeze()
+        gc.freeze()  # all that is left ends with the process: to look for cycles in it takes a twentieth of a second
 
 
 def exit_code(error: BloomeryError) -> int:

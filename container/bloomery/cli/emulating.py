@@ -42,6 +42,9 @@ class Wanted:
     images: list[str]
     log_bodies: str | None
     limits: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    scaler_period: float | None = None
+    tables: str | None = None
 
 
 def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | None = None) -> int:
@@ -55,11 +58,15 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | 
 
     from bloomery.sagemaker.emulator import emulator, hosting
     from bloomery.sagemaker.emulator.emulator import Outcome
+    from bloomery.sagemaker.emulator.faults import Faults, Rule
     from bloomery.sagemaker.emulator.limits import Limits
     from bloomery.sagemaker.emulator.state import StateDirectory, default_directory
 
     open_files.allow_many()
-    host_endpoints = host_endpoints or partial(hosting.host, limits=Limits.read(wanted.limits))
+    faults = Faults()
+    for text in wanted.faults:
+        faults.add(Rule.parse(text))
+    host_endpoints = host_endpoints or partial(hosting.host, limits=Limits.read(wanted.limits), faults=faults)
     host = wanted.host or HOST
     listener = listen.bind(Address("http", host, PORT if wanted.port is None else wanted.port))
     try:
@@ -107,6 +114,7 @@ def exports(host: str | None, port: int | None, environment: Mapping[str, str], 
 
 
 def _surroundings(wanted: Wanted, url: str, state: Path, environment: Mapping[str, str]) -> Surroundings:
+    from bloomery.sagemaker.emulator.account_tables import AccountTables
     from bloomery.sagemaker.emulator.deployment import ImageRule, Surroundings
 
     rules = []
@@ -128,6 +136,8 @@ def _surroundings(wanted: Wanted, url: str, state: Path, environment: Mapping[st
         secret_key=environment.get("AWS_SECRET_ACCESS_KEY", _KEY) if external else _KEY,
         images=tuple(rules),
         log_bodies=Path(wanted.log_bodies) if wanted.log_bodies else None,
+        scaler_period=wanted.scaler_period,
+        tables=AccountTables.read(Path(wanted.tables)) if wanted.tables else AccountTables(),
     )
 
 

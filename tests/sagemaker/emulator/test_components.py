@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,6 +110,13 @@ def test_two_components_share_an_endpoint(emulator: Emulator, name: str) -> None
     listed = sagemaker.list_inference_components(EndpointNameEquals=name, SortBy="Name", SortOrder="Ascending")
     assert [each["InferenceComponentName"] for each in listed["InferenceComponents"]] == [f"{name}-a", f"{name}-b"]
     assert refused(sagemaker.delete_endpoint, EndpointName=name).startswith("Cannot delete endpoint")
+    with urllib.request.urlopen(f"{emulator.url}/_bloomery/endpoints") as page:
+        (shown,) = [each for each in json.load(page)["endpoints"] if each["name"] == name]
+    assert [(each["name"], each["status"], each["copies"]) for each in shown["components"]] == [
+        (f"{name}-a", "InService", 2),
+        (f"{name}-b", "InService", 1),
+    ]
+    assert 'asked to {"environment": true}' in shown["components"][0]["log"]
     for component in (f"{name}-a", f"{name}-b"):
         sagemaker.delete_inference_component(InferenceComponentName=component)
     until(lambda: not sagemaker.list_inference_components(EndpointNameEquals=name)["InferenceComponents"], "gone")

@@ -1,17 +1,19 @@
-"""One port for everything: SageMaker's two APIs, the page, and moto for the rest."""
+"""One port for everything: the services that are ours, the page, and moto for the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiohttp import web
 
-from bloomery.sagemaker.emulator import control, guard
-from bloomery.sagemaker.emulator.control import Control
+from bloomery.sagemaker.emulator import fault_routes, guard
 from bloomery.sagemaker.emulator.deployment import Hosting
+from bloomery.sagemaker.emulator.json_api import JsonApi
 from bloomery.sagemaker.emulator.page import Page
 from bloomery.sagemaker.emulator.proxy import Proxy
 
 
-def build(plane: Control, hosting: Hosting, page: Page, proxy: Proxy, host: str) -> web.Application:
+def build(services: Sequence[JsonApi], hosting: Hosting, page: Page, proxy: Proxy, host: str) -> web.Application:
     """The application. Its runner must leave bodies compressed (``auto_decompress=False``): objects are what they are.
 
     ``host`` is the name or address that it will listen on.
@@ -19,10 +21,13 @@ def build(plane: Control, hosting: Hosting, page: Page, proxy: Proxy, host: str)
     app = web.Application(middlewares=[guard.middleware(host)])
     hosting.add_routes(app)
     page.add_routes(app)
+    fault_routes.add_routes(app, hosting.faults)
 
     async def dispatch(http: web.Request) -> web.StreamResponse:
-        if http.headers.get("X-Amz-Target", "").startswith(control.TARGET):
-            return await plane.handle(http)
+        target = http.headers.get("X-Amz-Target", "")
+        for service in services:
+            if service.takes(target):
+                return await service.handle(http)
         return await proxy.handle(http)
 
     app.router.add_route("*", "/{path:.*}", dispatch)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _AT_A_TIME = 4  # per instance, where the configuration leaves it to SageMaker
 _LOOK = 0.1  # seconds between two looks for an instance with room
+_REPORT = 0.5  # seconds between two values of the backlog, as long as nothing moves
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class _Request:
 class _Queue:
     waiting: deque[_Request] = field(default_factory=deque)
     dispatching: asyncio.Task[None] | None = None
+    reported: float = 0.0  # when the backlog was, on the clock of time.monotonic
     active: dict[str, int] = field(default_factory=dict)  # instance id -> asynchronous invocations it has
 
 
@@ -91,9 +93,7 @@ class Asynchronous:
         )
         queue = self._queues.setdefault(spec.name, _Queue())
         queue.waiting.append(request)
-        self._metrics.add(
-            spec.region, {"EndpointName": spec.name}, "ApproximateBacklogSize", "Count", len(queue.waiting)
-        )
+        self._report(endpoint, queue)
         if queue.dispatching is None or queue.dispatching.done():
             queue.dispatching = self._task(self._dispatch(spec.name, queue))
         return accepted
@@ -126,7 +126,20 @@ class Asynchronous:
                 queue.waiting.popleft()
                 self._task(self._serve(endpoint, *chosen, queue, request))
             else:
+                if time.monotonic() - queue.reported >= _REPORT:
+                    self._report(endpoint, queue)
                 await asyncio.sleep(_LOOK)
+
+    def _report(self, endpoint: Endpoint, queue: _Queue) -> None:
+        """What waits, as the metrics by which asynchronous endpoints are scaled."""
+        queue.reported = time.monotonic()
+        instances = sum(len(variant.healthy) for variant in endpoint.variants.values())
+        for name, unit, value in (
+            ("ApproximateBacklogSize", "Count", len(queue.waiting)),
+            ("ApproximateBacklogSizePerInstance", "Count", len(queue.waiting) / max(1, instances)),
+            ("HasBacklogWithoutCapacity", "None", float(bool(queue.waiting) and not instances)),
+        ):
+            self._metrics.add(endpoint.spec.region, {"EndpointName": endpoint.spec.name}, name, unit, value)
 
     async def _serve(
         self, endpoint: Endpoint, variant: Variant, instance: Instance, queue: _Queue, request: _Request

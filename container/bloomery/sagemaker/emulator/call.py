@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +41,7 @@ def region(authorization: str, default: str) -> str:
 
 def create(store: Store, call: Call, kind: Kind, name: str, document: Mapping[str, Any], status: str = "") -> Record:
     """Keep something new; AwsError when it exists."""
-    now = time.time()
-    record = Record(kind, name, call.arn(kind, name), now, now, status, document)
+    record = Record.new(kind, name, call.arn(kind, name), document, status)
     if not store.add(record, call.tags()):
         raise AwsError(words.EXISTS.format(kind=kind.words, arn=record.arn))
     return record

@@ -15,6 +15,7 @@ from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.call import Call, create, find
 from bloomery.sagemaker.emulator.component_view import describe, summary
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Fleet, component_key
+from bloomery.sagemaker.emulator.faults import Faults
 from bloomery.sagemaker.emulator.lives import Lives
 from bloomery.sagemaker.emulator.machines import Machines
 from bloomery.sagemaker.emulator.rollout import Plan, RollbackFailure, roll_out
@@ -27,9 +28,9 @@ _KIND = Kind.INFERENCE_COMPONENT
 class Components:
     """The operations on inference components, and the one owner of their life."""
 
-    def __init__(self, store: Store, fleet: Fleet, alarming: Alarming) -> None:
+    def __init__(self, store: Store, fleet: Fleet, alarming: Alarming, faults: Faults) -> None:
         self._store, self._fleet, self._alarming = store, fleet, alarming
-        self._machines = Machines(store)
+        self._machines = Machines(store, faults)
         self._lives = Lives(store, lambda record, count: fleet.last_lines(component_key(record.name), count))
 
     def resume(self) -> None:
@@ -44,6 +45,11 @@ class Components:
     async def close(self) -> None:
         """Stop deploying; the store stays as it is."""
         await self._lives.close()
+
+    def of(self, endpoint: Record) -> list[tuple[Record, str]]:
+        """Those of an endpoint by name, each with what it is at now."""
+        records = [each for each in self._store.all(_KIND) if each.document["EndpointArn"] == endpoint.arn]
+        return [(each, self._lives.phase_of(each)) for each in sorted(records, key=lambda each: each.name)]
 
     async def create(self, call: Call) -> dict[str, Any]:
         """CreateInferenceComponent: answers at once, and starts the copies."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -34,6 +35,10 @@ class Container:
     def returncode(self) -> int | None:
         """None while it runs; negative for a signal."""
         return self._child.returncode
+
+    def kill(self) -> None:
+        """As the kernel does when memory is short; ``end`` is still to come."""
+        self._child.signal_group(signal.SIGKILL)
 
     async def end(self, grace: float) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL; then nothing of it is left, neither processes nor files."""

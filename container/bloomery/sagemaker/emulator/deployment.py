@@ -8,6 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bloomery.sagemaker.emulator.account_tables import AccountTables
+from bloomery.sagemaker.emulator.faults import Faults
+
 if TYPE_CHECKING:
     from aiohttp import web
 
@@ -147,6 +150,9 @@ class Fleet(Protocol):
     async def withdraw(self, endpoint: str) -> None:
         """The successor, if there is one, finishes its requests and ends. Return when it has."""
 
+    def load(self, endpoint: str, variant: str) -> float:
+        """The requests that each healthy instance of the variant has now, on average; 0 for what is unknown."""
+
     def last_lines(self, endpoint: str, count: int) -> list[str]:
         """The last lines that its containers wrote, also of one that has failed; [] for an unknown endpoint."""
 
@@ -175,6 +181,45 @@ class Surroundings:
     secret_key: str = field(repr=False)
     images: tuple[ImageRule, ...] = ()
     log_bodies: Path | None = None  # None: no request's body is kept anywhere
+    tables: AccountTables = field(default_factory=AccountTables)  # quotas and prices
+    scaler_period: float | None = None  # seconds between two looks of the scaler; None: as the metrics have it
+
+
+@dataclass
+class Statistics:
+    """Of the values of one metric."""
+
+    count: int = 0
+    total: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+
+    def add(self, value: float) -> None:
+        """One more value."""
+        self.merge(Statistics(1, value, value, value))
+
+    def merge(self, other: Statistics) -> None:
+        """Those of ``other``, too."""
+        self.least = min(self.least, other.least) if self.count else other.least
+        self.most = max(self.most, other.most) if self.count else other.most
+        self.count += other.count
+        self.total += other.total
+
+    def value(self, statistic: str) -> float | None:
+        """By CloudWatch's name of it; None when there is no value."""
+        if not self.count:
+            return None
+        return {
+            "Sum": self.total,
+            "Average": self.total / self.count,
+            "Minimum": self.least,
+            "Maximum": self.most,
+            "SampleCount": float(self.count),
+        }[statistic]
+
+
+# What a metric of ours was in the period of so many seconds that ended so many periods ago: dimensions, name, both.
+Window = Callable[[Mapping[str, str], str, float, int], Statistics]
 
 
 @dataclass(frozen=True)
@@ -183,3 +228,5 @@ class Hosting:
 
     fleet: Fleet
     add_routes: Callable[[web.Application], None]
+    faults: Faults = field(default_factory=Faults)  # what is to go wrong
+    window: Window = lambda dimensions, name, seconds, ago: Statistics()  # nothing is measured

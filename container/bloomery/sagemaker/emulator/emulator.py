@@ -8,29 +8,23 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 
 import aiohttp
 from aiohttp import web
 
 from bloomery.sagemaker.emulator import app, page
-from bloomery.sagemaker.emulator.alarms import Alarms
 from bloomery.sagemaker.emulator.clients import Clients
-from bloomery.sagemaker.emulator.components import Components
-from bloomery.sagemaker.emulator.control import Control
 from bloomery.sagemaker.emulator.deployment import Hosting, Surroundings
-from bloomery.sagemaker.emulator.endpoints import Endpoints
-from bloomery.sagemaker.emulator.lookup import ModelDataLookup
 from bloomery.sagemaker.emulator.moto_child import MotoChild
 from bloomery.sagemaker.emulator.page import Page
 from bloomery.sagemaker.emulator.proxy import Proxy
 from bloomery.sagemaker.emulator.s3_journal import S3Journal
+from bloomery.sagemaker.emulator.services import Services
 from bloomery.sagemaker.emulator.state import StateDirectory
 from bloomery.sagemaker.emulator.store import Store
-from bloomery.sagemaker.emulator.updates import Updates
 
 logger = logging.getLogger(__name__)
 _GRACE = 30.0  # seconds for containers to drain, as SageMaker gives them
@@ -71,18 +65,15 @@ async def run(
         store = Store(state.database)
         ending.callback(store.close)
         hosting = host_endpoints(around)
-        endpoints = Endpoints(store, hosting.fleet)
         clients = Clients(around)
         ending.callback(clients.close)
         url = await moto.url()
         session = await ending.enter_async_context(_session())
         journal = S3Journal(state.objects, url, session)
         await journal.restore()
-        alarming = partial(Alarms, clients)
-        updates = Updates(store, hosting.fleet, endpoints, alarming)
-        components = Components(store, hosting.fleet, alarming)
-        plane = Control(store, endpoints, updates, components, ModelDataLookup(clients), around)
-        application = app.build(plane, hosting, Page(endpoints, hosting.fleet), Proxy(url, session, journal), door.host)
+        services = Services(store, hosting, clients, around)
+        shown = Page(services.endpoints, services.components, hosting.fleet)
+        application = app.build(services.apis, hosting, shown, Proxy(url, session, journal), door.host)
         runner = web.AppRunner(
             application,
             access_log=None,
@@ -95,18 +86,13 @@ async def run(
         await runner.setup()
         ending.push_async_callback(runner.cleanup)
         await web.SockSite(runner, door.socket).start()
-        endpoints.resume()
-        components.resume()
+        services.resume()
         say(f"ready: SageMaker on {door.url} ({time.monotonic() - started:.1f} s); page: {door.url}{page.PATH}")
-        return await _until_the_end(stop, moto, (endpoints.close, components.close), hosting, say)
+        return await _until_the_end(stop, moto, services, hosting, say)
 
 
 async def _until_the_end(
-    stop: _Signals,
-    moto: MotoChild,
-    halts: Sequence[Callable[[], Awaitable[None]]],
-    hosting: Hosting,
-    say: Callable[[str], None],
+    stop: _Signals, moto: MotoChild, services: Services, hosting: Hosting, say: Callable[[str], None]
 ) -> Outcome:
     moto.exited.add_done_callback(lambda _: stop.first.set())
     await stop.first.wait()
@@ -115,8 +101,7 @@ async def _until_the_end(
         logger.error("moto, which stands in for S3 and others, has died:\n%s", moto.last_words())
     else:
         say(f"stopping: containers get {_GRACE:g} s; a second signal ends them at once")
-    for halt in halts:
-        await halt()
+    await services.close()
     closing = asyncio.create_task(hosting.fleet.close(0 if failed else _GRACE))
     second = asyncio.create_task(stop.second.wait())
     await asyncio.wait({closing, second}, return_when=asyncio.FIRST_COMPLETED)

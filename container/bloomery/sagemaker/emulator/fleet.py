@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 
+from bloomery.errors import DeploymentFailure
+from bloomery.sagemaker.emulator import words
 from bloomery.sagemaker.emulator.artefacts import Artefacts
 from bloomery.sagemaker.emulator.clients import Clients
 from bloomery.sagemaker.emulator.container import sweep
-from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings, component_key
+from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings, VariantSpec, component_key
+from bloomery.sagemaker.emulator.faults import Faults, Kind
 from bloomery.sagemaker.emulator.images import Images
 from bloomery.sagemaker.emulator.instance import GRACE, Instance
 from bloomery.sagemaker.emulator.logs import Logs
@@ -25,8 +29,9 @@ _KEPT_ALIVE = 4.0
 class LocalFleet:
     """Implements ``deployment.Fleet`` with processes of this machine."""
 
-    def __init__(self, around: Surroundings, clients: Clients, logs: Logs, metrics: Metrics) -> None:
+    def __init__(self, around: Surroundings, clients: Clients, logs: Logs, metrics: Metrics, faults: Faults) -> None:
         self._around, self._clients, self._logs, self._metrics = around, clients, logs, metrics
+        self._faults = faults
         self._images = Images(around.images)
         self._artefacts = Artefacts(around)
         self._endpoints: dict[str, Endpoint] = {}
@@ -133,6 +138,12 @@ class LocalFleet:
             await _drain(running, failed.instances)
             await self._logs.flush()
 
+    def load(self, endpoint: str, variant: str) -> float:
+        """As ``Fleet.load``."""
+        running = self._endpoints.get(endpoint)
+        healthy = running.variants[variant].healthy if running and variant in running.variants else []
+        return sum(instance.outstanding for instance in healthy) / max(1, len(healthy))
+
     def last_lines(self, endpoint: str, count: int) -> list[str]:
         """As ``Fleet.last_lines``."""
         return self._logs.last(endpoint, count)
@@ -168,16 +179,15 @@ class LocalFleet:
         self, generation: Generation, variant: Variant, count: int, phase: Callable[[str], None]
     ) -> None:
         spec = variant.spec
+        if count > 0 and generation.spec.component is None:  # a component's machines are had before
+            self._provision(generation.spec.name, spec.instance_type)
         if spec.container is None:  # machines alone; inference components come later
             return
         if variant.model_dir is None:
             variant.model_dir = await self._artefacts.fetch(
                 spec.container.data, generation.spec.region, spec.download_timeout, phase
             )
-        added = [
-            Instance(generation.spec, spec, variant.model_dir, self._around, self._images, self._logs, self.session)
-            for _ in range(count)
-        ]
+        added = [self._instance(generation, spec, variant.model_dir) for _ in range(count)]
         variant.instances += added
         tasks = [asyncio.create_task(instance.start(phase)) for instance in added]
         try:
@@ -188,6 +198,14 @@ class LocalFleet:
                 await asyncio.gather(*(instance.end(0) for instance in added))
                 variant.instances = [instance for instance in variant.instances if instance not in added]
             raise
+
+    def _provision(self, endpoint: str, instance_type: str) -> None:
+        if self._faults.strike(Kind.INSUFFICIENT_INSTANCE_CAPACITY, instance_type=instance_type, endpoint=endpoint):
+            raise DeploymentFailure(words.NO_INSTANCES.format())
+
+    def _instance(self, generation: Generation, spec: VariantSpec, model_dir: Path) -> Instance:
+        around, faults = self._around, self._faults
+        return Instance(generation.spec, spec, model_dir, around, self._images, self._logs, self.session, faults)
 
     async def _end(self, endpoint: Endpoint, grace: float) -> None:
         await asyncio.gather(*(instance.end(grace) for instance in endpoint.instances))

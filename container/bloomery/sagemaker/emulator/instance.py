@@ -15,6 +15,7 @@ from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import words
 from bloomery.sagemaker.emulator.container import Container
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, Surroundings, VariantSpec
+from bloomery.sagemaker.emulator.faults import Faults, Kind, Rule
 from bloomery.sagemaker.emulator.images import Images
 from bloomery.sagemaker.emulator.logs import Logs
 
@@ -37,6 +38,7 @@ class Instance:
         images: Images,
         logs: Logs,
         session: aiohttp.ClientSession,
+        faults: Faults,
     ) -> None:
         self.id = f"i-{secrets.token_hex(8)}"
         self.variant = variant
@@ -46,6 +48,9 @@ class Instance:
         self.ended = False
         self._endpoint, self._model_dir = endpoint, model_dir
         self._around, self._images, self._logs, self._session = around, images, logs, session
+        self._faults = faults
+        self._doom: Rule | None = None  # by which the container that runs now is to die
+        self._invocations = 0  # of it
         self._container: Container | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -81,6 +86,12 @@ class Instance:
         self.outstanding -= 1
         if not self.outstanding:
             self._idle.set()
+
+    def invoked(self) -> None:
+        """A request is about to be sent to its container."""
+        if self._doom is not None and self._doom.invocations == self._invocations and self._container is not None:
+            self._die(self._container)
+        self._invocations += 1
 
     async def drain(self) -> None:
         """No more requests; those that it has are answered first. Each has a time limit of its own, so this ends."""
@@ -127,9 +138,11 @@ class Instance:
         container, limit = self._container, self.variant.startup_timeout
         assert container is not None
         began = time.monotonic()
+        slow = self._strike(Kind.SLOW_START)
+        not_before = began + (slow.seconds or 0 if slow else 0)
         try:
             async with asyncio.timeout(limit):
-                while not await self._ping(container):
+                while time.monotonic() < not_before or not await self._ping(container):
                     pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, (time.monotonic() - began) / 5))
                     await asyncio.wait({container.exited}, timeout=pause)
                     if container.exited.done():
@@ -143,7 +156,18 @@ class Instance:
                 "is ended"
             )
             raise self._unhealthy() from None
+        self._invocations, self._doom = 0, self._strike(Kind.CONTAINER_DIES)
+        if self._doom is not None and self._doom.seconds is not None:
+            asyncio.get_running_loop().call_later(self._doom.seconds, self._die, container)
         self.healthy = True
+
+    def _strike(self, kind: Kind) -> Rule | None:
+        return self._faults.strike(kind, endpoint=self._endpoint.name, instance_type=self.variant.instance_type)
+
+    def _die(self, container: Container) -> None:
+        if not container.exited.done():
+            self.say("a fault rule kills the container")
+            container.kill()
 
     def _unhealthy(self) -> DeploymentFailure:
         text = words.NOT_HEALTHY if self._endpoint.component is None else words.COMPONENT_NOT_HEALTHY

@@ -7,8 +7,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from bloomery.sagemaker.emulator import words
+from bloomery.sagemaker.emulator.aws_error import AwsError
 from bloomery.sagemaker.emulator.deployment import EndpointSpec
-from bloomery.sagemaker.emulator.hop import Exchange
+from bloomery.sagemaker.emulator.faults import Faults, Kind
+from bloomery.sagemaker.emulator.hop import Exchange, refuse_errors
 from bloomery.sagemaker.emulator.instance import Instance
 from bloomery.sagemaker.emulator.metrics import Invocation, Metrics
 from bloomery.sagemaker.emulator.replay import Bodies
@@ -18,8 +21,13 @@ from bloomery.sagemaker.emulator.running import Endpoint, Variant
 class Invocations:
     """Hands out one ``Exchange`` per invocation, and looks at it in the end."""
 
-    def __init__(self, metrics: Metrics, bodies: Bodies) -> None:
-        self._metrics, self.bodies = metrics, bodies
+    def __init__(self, metrics: Metrics, bodies: Bodies, faults: Faults) -> None:
+        self._metrics, self.bodies, self._faults = metrics, bodies, faults
+
+    def admit(self, operation: str) -> None:
+        """Any call of the runtime. Raises AwsError."""
+        if self._faults.strike(Kind.THROTTLING, operation=operation):
+            raise AwsError(words.THROTTLED.format(), "ThrottlingException")
 
     def refused(self, spec: EndpointSpec) -> None:
         """One that found no copy of an inference component."""
@@ -42,6 +50,10 @@ class Invocations:
         instance.take()
         concurrent = instance.outstanding
         try:
+            if rule := self._faults.strike(Kind.MODEL_ERROR, endpoint=spec.name):
+                exchange.status, exchange.content = rule.status, words.INJECTED.text.encode()
+                refuse_errors(spec, instance, exchange.status, exchange.content)
+            instance.invoked()
             yield exchange
         finally:
             instance.release()

@@ -9,6 +9,8 @@ from typing import Any
 
 from bloomery.errors import DeploymentFailure
 from bloomery.sagemaker.emulator import placement, specs, words
+from bloomery.sagemaker.emulator.faults import Faults
+from bloomery.sagemaker.emulator.faults import Kind as Fault
 from bloomery.sagemaker.emulator.placement import Requirements
 from bloomery.sagemaker.emulator.store import Kind, Record, Store
 
@@ -18,8 +20,8 @@ _MOST = 1000  # instances, where the configuration names no limit
 class Machines:
     """Counts the instances of endpoints in their records."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, faults: Faults) -> None:
+        self._store, self._faults = store, faults
 
     def fit(self, component: Record, copies: int, specification: Mapping[str, Any] | None = None) -> None:
         """Make room for so many copies of a component, which its record then holds as ``Placed``.
@@ -39,8 +41,13 @@ class Machines:
         needed = self._needed(component, spec.variants[number].instance_type, (each, copies))
         if needed > most:
             raise DeploymentFailure(words.NO_ROOM.format())
-        if scaling is not None:
-            self._have(endpoint, number, max(needed, spec.variants[number].instance_count))
+        if needed > spec.variants[number].instance_count:
+            instance_type = spec.variants[number].instance_type
+            if self._faults.strike(
+                Fault.INSUFFICIENT_INSTANCE_CAPACITY, instance_type=instance_type, endpoint=spec.name
+            ):
+                raise DeploymentFailure(words.NO_INSTANCES.format())
+            self._have(endpoint, number, needed)
         if (current := self._store.by_arn(component.arn)) is not None:
             self._store.change(current, current.status, Placed=copies)
 

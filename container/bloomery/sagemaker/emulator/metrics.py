@@ -6,36 +6,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bloomery.sagemaker.emulator.clients import Clients
+from bloomery.sagemaker.emulator.deployment import Statistics
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "AWS/SageMaker"
 _INTERVAL = 5.0  # seconds; SageMaker's is a minute
+_GRAIN, _REMEMBERED = 0.1, 900.0  # seconds: how finely, and how long the scaler can look back
 _BATCH = 500  # CloudWatch takes 1000
 # What is counted per instance of a variant, and what it is called where it is counted per copy of a component.
 _PER_COPY = {
     "InvocationsPerInstance": "InvocationsPerCopy",
     "ConcurrentRequestsPerModel": "ConcurrentRequestsPerCopy",
 }
-
-
-@dataclass
-class _Statistics:
-    count: int = 0
-    total: float = 0.0
-    least: float = 0.0
-    most: float = 0.0
-
-    def add(self, value: float) -> None:
-        self.least = min(self.least, value) if self.count else value
-        self.most = max(self.most, value) if self.count else value
-        self.count += 1
-        self.total += value
 
 
 @dataclass(frozen=True)
@@ -59,7 +49,8 @@ class Metrics:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
-        self._held: dict[tuple[str, tuple[tuple[str, str], ...], str, str], _Statistics] = {}
+        self._held: dict[tuple[str, tuple[tuple[str, str], ...], str, str], Statistics] = {}
+        self._recent: dict[tuple[tuple[tuple[str, str], ...], str], deque[tuple[float, Statistics]]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def count(self, call: Invocation) -> None:
@@ -76,9 +67,28 @@ class Metrics:
     def add(self, region: str, dimensions: dict[str, str], name: str, unit: str, value: float) -> None:
         """One value."""
         key = (region, tuple(dimensions.items()), name, unit)
-        self._held.setdefault(key, _Statistics()).add(value)
+        self._held.setdefault(key, Statistics()).add(value)
+        self._remember(dimensions, name, value)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def window(self, dimensions: Mapping[str, str], name: str, seconds: float, ago: int) -> Statistics:
+        """Of the period of so many seconds that ended ``ago`` periods ago."""
+        end = time.monotonic() - ago * seconds
+        found = Statistics()
+        for at, values in self._recent.get((tuple(sorted(dimensions.items())), name), ()):
+            if end - seconds <= at < end:
+                found.merge(values)
+        return found
+
+    def _remember(self, dimensions: Mapping[str, str], name: str, value: float) -> None:
+        kept = self._recent.setdefault((tuple(sorted(dimensions.items())), name), deque())
+        now = time.monotonic()
+        if not kept or now - kept[-1][0] > _GRAIN:
+            kept.append((now, Statistics()))
+            while now - kept[0][0] > _REMEMBERED:
+                kept.popleft()
+        kept[-1][1].add(value)
 
     async def flush(self) -> None:
         """Hand on what has come in. What cannot be delivered is dropped, and said."""
@@ -125,7 +135,7 @@ def _values(call: Invocation) -> Iterable[tuple[str, str, float]]:
         yield "FirstChunkLatency", "Microseconds", (call.first_byte + call.overhead) * 1e6
 
 
-def _datum(dimensions: tuple[tuple[str, str], ...], name: str, unit: str, found: _Statistics) -> dict[str, Any]:
+def _datum(dimensions: tuple[tuple[str, str], ...], name: str, unit: str, found: Statistics) -> dict[str, Any]:
     return {
         "MetricName": name,
         "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions],

@@ -8,9 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
-from bloomery.sagemaker.emulator.deployment import Fleet
+from bloomery.sagemaker.emulator.components import Components
+from bloomery.sagemaker.emulator.deployment import Fleet, component_key
 from bloomery.sagemaker.emulator.endpoint_view import SERVES
-from bloomery.sagemaker.emulator.endpoints import LINES, Endpoints
+from bloomery.sagemaker.emulator.endpoints import Endpoints
+from bloomery.sagemaker.emulator.lives import LINES
 
 PATH = "/_bloomery/"
 _HTML = Path(__file__).with_name("page.html")
@@ -21,8 +23,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 class Page:
     """The page, and the JSON that it asks for every second."""
 
-    def __init__(self, endpoints: Endpoints, fleet: Fleet) -> None:
-        self._endpoints, self._fleet = endpoints, fleet
+    def __init__(self, endpoints: Endpoints, components: Components, fleet: Fleet) -> None:
+        self._endpoints, self._components, self._fleet = endpoints, components, fleet
 
     def add_routes(self, app: web.Application) -> None:
         """Below ``PATH``, which is no possible name of a bucket."""
@@ -65,6 +67,18 @@ class Page:
                             "type": variant["instance_type"],
                         }
                         for variant in variants
+                    ],
+                    "components": [
+                        {
+                            "name": component.name,
+                            "status": component.status,
+                            "phase": doing,
+                            "copies": component.document["Copies"],
+                            "reason": component.document.get("FailureReason"),
+                            "log": self._fleet.last_lines(component_key(component.name), LINES)
+                            or component.document.get("LastLines", []),
+                        }
+                        for component, doing in self._components.of(record)
                     ],
                     "log": self._fleet.last_lines(record.name, LINES) or record.document.get("LastLines", []),
                 }

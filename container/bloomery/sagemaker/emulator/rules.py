@@ -282,6 +282,16 @@ QUIRKS = (
     Quirk("A variant that names no ContainerStartupHealthCheckTimeoutInSeconds has 8 minutes.", "documented"),
     Quirk("A variant that names no ModelDataDownloadTimeoutInSeconds has an hour.", "guessed"),
     Quirk("A serverless variant is one container that never sleeps.", "ours"),
+    Quirk("A component that cannot be scaled or updated stays InService as it was, with a FailureReason.", "guessed"),
+    Quirk(
+        "Target tracking scales out after 3 periods above its target in a row, and in after 15 below 90 % of it.",
+        "reported",
+    ),
+    Quirk(
+        "Scaling policies have no alarms of their own in CloudWatch: the scaler looks at the metrics itself.", "ours"
+    ),
+    Quirk("Step scaling looks at the alarms that name its policy every period, whatever period they name.", "ours"),
+    Quirk("Each instance type has a quota of 100 for endpoints unless --tables says otherwise.", "ours"),
     Quirk("DataCaptureConfig, VpcConfig, KMS keys: kept, described, without effect.", "ours"),
     Quirk("An endpoint can be deleted while it is Updating; SageMaker refuses that.", "ours"),
     Quirk(

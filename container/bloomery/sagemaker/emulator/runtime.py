@@ -200,6 +200,7 @@ class Runtime:
     def _asked(self, operation: str, request: web.Request) -> tuple[dict[str, Any], Endpoint]:
         """The parameters, and the endpoint that they name, if it is in service."""
         given = parameters.read(operation, request.match_info["name"], request.headers)
+        self._invocations.admit(operation)
         name = given["EndpointName"]
         endpoint = self._fleet.serving(name)
         if endpoint is None:

@@ -18,7 +18,7 @@ from bloomery.sagemaker.emulator.store import Record
 
 # Seconds, where a variant names none; rules.QUIRKS says how far to trust them.
 DOWNLOAD, STARTUP = 3600.0, 480.0
-_SERVERLESS = "serverless"
+SERVERLESS = "serverless"
 
 
 def endpoint(name: str, arn: str, config: Record, models: Sequence[Record | None]) -> EndpointSpec:
@@ -35,7 +35,7 @@ def endpoint(name: str, arn: str, config: Record, models: Sequence[Record | None
 
 def _variant(variant: Mapping[str, Any], model: Record | None) -> VariantSpec:
     pools = sorted(variant.get("InstancePools") or (), key=lambda pool: pool.get("Priority", 0))
-    instance_type = variant.get("InstanceType") or (pools[0]["InstanceType"] if pools else _SERVERLESS)
+    instance_type = variant.get("InstanceType") or (pools[0]["InstanceType"] if pools else SERVERLESS)
     return VariantSpec(
         name=variant["VariantName"],
         container=None if model is None else container(model),

@@ -40,6 +40,8 @@ class Kind(Enum):
     ENDPOINT_CONFIG = "endpoint-config"
     ENDPOINT = "endpoint"
     INFERENCE_COMPONENT = "inference-component"
+    SCALABLE_TARGET = "scalable-target"
+    SCALING_POLICY = "scaling-policy"
 
     @property
     def words(self) -> str:
@@ -58,6 +60,12 @@ class Record:
     modified: float
     status: str  # of what runs; otherwise empty
     document: Mapping[str, Any]
+
+    @classmethod
+    def new(cls, kind: Kind, name: str, arn: str, document: Mapping[str, Any], status: str = "") -> Record:
+        """One that has just been created."""
+        now = time.time()
+        return cls(kind, name, arn, now, now, status, document)
 
 
 class Store:

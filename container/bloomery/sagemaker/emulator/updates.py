@@ -48,6 +48,7 @@ class Updates:
         if deployment is None and given.get("RetainDeploymentConfig"):
             deployment = record.document.get("LastDeploymentConfig")
         deployment_configs.check(deployment or {}, new)
+        self._endpoints.admission.endpoint(call.operation, new, old)
         now = time.time()
         pending = {
             "EndpointConfigName": config.name,
@@ -61,7 +62,7 @@ class Updates:
         }
         mixed = record.status != "InService"
         record = self._store.change(record, "Updating", FailureReason=None, LastLines=None, Pending=pending)
-        self._endpoints.run(record, self._roll_out(record, Plan.of(old, new, deployment), mixed))
+        self._endpoints.lives.run(record, self._roll_out(record, Plan.of(old, new, deployment), mixed))
         return {"EndpointArn": record.arn}
 
     async def weigh(self, call: Call) -> dict[str, Any]:
@@ -101,11 +102,12 @@ class Updates:
         _check_names(record, [*weights, *counts])
         _check_change(old, weights, counts)
         new = _changed(old, weights, counts)
+        self._endpoints.admission.endpoint("UpdateEndpointWeightsAndCapacities", new, old)
         pending = {"Spec": asdict(new), "StartTime": time.time()}
         changes = {"Config": dict(config)} if config else {}
         record = self._store.change(record, "Updating", FailureReason=None, LastLines=None, Pending=pending, **changes)
         self._fleet.weigh(record.name, weights)
-        self._endpoints.run(record, self._resize(record, old, new))
+        self._endpoints.lives.run(record, self._resize(record, old, new))
 
     def _updatable(self, call: Call) -> Record:
         record = find(self._store, call, Kind.ENDPOINT, call.parameters["EndpointName"])
@@ -118,22 +120,22 @@ class Updates:
 
         def progress(status: str, instances: Counts) -> None:
             now = {"Status": status, "Since": time.time(), "Counts": dict(instances)}
-            self._endpoints.note(record, Pending={**pending, **now})
+            self._endpoints.lives.note(record, Pending={**pending, **now})
 
         try:
             if mixed:  # an earlier update ended half-way: what it left goes first
                 await self._fleet.withdraw(record.name)
-            await roll_out(plan, self._fleet, alarms, self._endpoints.phase(record), progress)
+            await roll_out(plan, self._fleet, alarms, self._endpoints.lives.phase(record), progress)
         except DeploymentFailure as failure:
             status = "UpdateRollbackFailed" if isinstance(failure, RollbackFailure) else "InService"
-            self._endpoints.settle(record, status, str(failure), Pending=None)
+            self._endpoints.lives.settle(record, status, str(failure), Pending=None)
         except Exception:  # out of the roll-back, or while the old instances end
             logger.exception("the update of %s is stuck: a fault of the emulator", record.name)
-            self._endpoints.settle(record, "Failed", words.INTERNAL.format(), Pending=None)
+            self._endpoints.lives.settle(record, "Failed", words.INTERNAL.format(), Pending=None)
         else:
             done = {name: pending[name] for name in ("EndpointConfigName", "Spec", "Config")}
             last = pending["DeploymentConfig"]
-            self._endpoints.settle(record, "InService", None, **done, LastDeploymentConfig=last, Pending=None)
+            self._endpoints.lives.settle(record, "InService", None, **done, LastDeploymentConfig=last, Pending=None)
             logger.info("endpoint %s: serves %s", record.name, pending["EndpointConfigName"])
 
     async def _resize(self, record: Record, old: EndpointSpec, new: EndpointSpec) -> None:
@@ -141,7 +143,7 @@ class Updates:
         resized = [each for each in new.variants if each.instance_count != before[each.name].instance_count]
         reason = None
         if resized:
-            self._endpoints.phase(record)("changing the number of instances")
+            self._endpoints.lives.phase(record)("changing the number of instances")
         scaled = await asyncio.gather(*(self._scale(record, each) for each in resized), return_exceptions=True)
         failures = [result for result in scaled if isinstance(result, Exception)]
         if failures:
@@ -149,14 +151,14 @@ class Updates:
             if not isinstance(failures[0], DeploymentFailure):
                 logger.error("endpoint %s cannot be changed", record.name, exc_info=failures[0])
                 reason = words.INTERNAL.format()
-            rolling = self._endpoints.note(record, "RollingBack")
+            rolling = self._endpoints.lives.note(record, "RollingBack")
             if rolling is None:
                 return
             record = rolling
             self._fleet.weigh(record.name, {each.name: each.weight for each in old.variants})
             await asyncio.gather(*(self._scale(record, before[each.name]) for each in resized), return_exceptions=True)
         spec = asdict(old if failures else new)
-        self._endpoints.settle(record, "InService", reason, Spec=spec, Pending=None)
+        self._endpoints.lives.settle(record, "InService", reason, Spec=spec, Pending=None)
 
     async def _scale(self, record: Record, variant: VariantSpec) -> None:
         await self._fleet.scale(record.name, variant.name, variant.instance_count)

@@ -60,6 +60,57 @@ NO_ALARMS = Words("The alarms {names} of the AutoRollbackConfiguration cannot be
 UPDATE_TIME = Words("The update took longer than its MaximumExecutionTimeoutInSeconds ({seconds:g}).", "guessed")
 ROLLBACK_FAILED = Words("{cause} The rollback failed, too: {reason}", "guessed")
 
+# Application Auto Scaling.
+OTHER_NAMESPACE = Words("This emulator scales sagemaker alone, not {namespace}.", "ours")
+NO_DIMENSION = Words("This emulator scales {known}, not {dimension}.", "ours")
+NO_RESOURCE_ID = Words("Unsupported resource {resource} for the scalable dimension {dimension}.", "guessed")
+NOTHING_TO_SCALE = Words("The resource {resource} does not exist.", "guessed")
+NO_CAPACITY_LIMITS = Words("MinCapacity and MaxCapacity are required for a new scalable target.", "guessed")
+CAPACITY_LIMITS_CROSSED = Words("Maximum capacity cannot be less than minimum capacity.", "guessed")
+NOT_TO_ZERO = Words(
+    "MinCapacity of {resource} must be at least 1: only asynchronous endpoints and inference components scale to zero.",
+    "guessed",
+)
+NO_TARGET = Words(
+    "No scalable target registered for service namespace: sagemaker, resource ID: {resource}, scalable dimension: "
+    "{dimension}",
+    "reported",
+)
+NO_POLICY = Words("No scaling policy found with name {name}.", "guessed")
+NO_POLICY_TYPE = Words("This emulator has no {kind} policies: TargetTrackingScaling or StepScaling.", "ours")
+NO_POLICY_CONFIG = Words("A {kind} policy needs a {member}.", "guessed")
+NO_STEPS = Words("A step scaling policy needs StepAdjustments.", "guessed")
+ONE_METRIC = Words(
+    "A target tracking policy has either a PredefinedMetricSpecification or a CustomizedMetricSpecification.", "guessed"
+)
+TARGET_VALUE = Words("TargetValue must be greater than 0, not {value}.", "guessed")
+METRIC_MATH = Words(
+    "This emulator tracks one metric: a CustomizedMetricSpecification with MetricName, Namespace and Statistic.", "ours"
+)
+NO_METRIC = Words("{metric} is no metric of {dimension}: {known}.", "guessed")
+
+# Service Quotas and prices.
+NO_QUOTA = Words("The request failed because the specified quota {code} does not exist.", "guessed")
+NO_QUOTAS_OF = Words("This emulator knows the quotas of sagemaker's endpoints, not of {service}.", "ours")
+NO_PRICES_OF = Words("This emulator knows prices of AmazonSageMaker's hosting, not of {service}.", "ours")
+
+# Limits and capacity.
+THROTTLED = Words("Rate exceeded", "reported")
+LIMIT_OF_OPERATION = Words("The account-level service limit of {operation} is exceeded.", "guessed")
+LIMIT_OF_INSTANCES = Words(
+    "The account-level service limit '{type} for endpoint usage' is {limit} Instances, with current utilization of "
+    "{used} Instances and a request delta of {delta} Instances. Please use AWS Service Quotas to request an increase "
+    "for this quota. If AWS Service Quotas is not available, contact AWS support to request an increase for this "
+    "quota.",
+    "reported",
+)
+NO_INSTANCES = Words(
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry using "
+    "a different ML instance type or after some time.",
+    "reported",
+)
+INJECTED = Words("an error that a fault rule of the emulator asks for", "ours")
+
 # Inference components.
 NO_COMPONENTS_HERE = Words(
     "Inference Components are not supported in this Endpoint. Please make sure this endpoint can deploy inference "
