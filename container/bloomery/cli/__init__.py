@@ -17,7 +17,6 @@ from bloomery.errors import AddressError, BloomeryError, ConfigurationError
 
 OK, MODEL_FAILED, CONFIGURATION, ADDRESS, INTERRUPTED = 0, 1, 2, 3, 130
 REFUSED = 1  # by check
-_COLLECT_AFTER = 100_000  # objects; a server has its own number
 
 app = typer.Typer(
     name="bloomery",
@@ -281,9 +280,6 @@ def exports(
 
 def main() -> None:
     """The console script."""
-    # The collector would look through half a million objects that imports make and that stay, and all of them once more
-    # at the end: a sixth of the processor's time of a short command.
-    gc.set_threshold(_COLLECT_AFTER)
     try:
         app()
     except BloomeryError as error:
