@@ -1,5 +1,5 @@
-"""What a machine of each instance type has. Sizes are EC2's published ones (product pages of the instance families,
-read 2026-11); a type that is not in the table is taken to be large enough for anything."""
+"""What a machine of each instance type has. The sizes are those of EC2's product pages as we remember them, not checked
+against the pages; a type that is not in the table is taken to be large enough for anything."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ QUIRKS = (
     Quirk("A component that cannot be scaled or updated stays InService as it was, with a FailureReason.", "guessed"),
     Quirk(
         "Target tracking scales out after 3 periods above its target in a row, and in after 15 below 90 % of it.",
-        "reported",
+        "guessed",
     ),
     Quirk(
         "Scaling policies have no alarms of their own in CloudWatch: the scaler looks at the metrics itself.", "ours"

@@ -134,7 +134,7 @@ NO_ROOM = Words(
     "There is not enough hardware resources on the instances for this endpoint to create a copy of the inference "
     "component. Update resource requirements for this inference component, remove existing inference components, or "
     "increase the number of instances for this endpoint.",
-    "reported",
+    "guessed",
 )
 HAS_COMPONENTS = Words(
     'Cannot delete endpoint "{arn}": it hosts inference components. Delete them first: {names}.', "guessed"
