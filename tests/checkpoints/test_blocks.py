@@ -6,8 +6,8 @@ import random
 
 from tests.checkpoints.landings import BytesLanding
 
-from bloomery.checkpoints.blocks import Block, Segment, cut_into_blocks
 from bloomery.checkpoints.source import Entry
+from bloomery.checkpoints.streaming.blocks import Block, Segment, cut_into_blocks
 
 FILE = Entry("a.safetensors", 10_000_000, "1")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from awscrt.checksums import crc64nvme
 
-from bloomery.checkpoints import manifest
-from bloomery.checkpoints.directory import DirectorySource
-from bloomery.checkpoints.manifest import Listed
-from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.source import ChangedError, TransientError
+from bloomery.checkpoints.sources import manifest
+from bloomery.checkpoints.sources.directory import DirectorySource
+from bloomery.checkpoints.sources.manifest import Listed
+from bloomery.checkpoints.sources.reading import read_bytes
 from bloomery.errors import CheckpointError
 
 FILES = {

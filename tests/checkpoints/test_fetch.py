@@ -19,12 +19,11 @@ from tests.support.faulty_s3 import Fault, FaultyS3
 from tests.support.safetensors_file import safetensors_bytes
 
 from bloomery import checkpoints
-from bloomery.checkpoints import manifest
+from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.fetch import fetch_into
-from bloomery.checkpoints.manifest import Listed
-from bloomery.checkpoints.options import FetchOptions
-from bloomery.checkpoints.sources import open_source
-from bloomery.checkpoints.transport import Transport
+from bloomery.checkpoints.sources import manifest, open_source
+from bloomery.checkpoints.sources.manifest import Listed
+from bloomery.checkpoints.wire.transport import Transport
 from bloomery.errors import CheckpointError, ConfigurationError
 from bloomery.processes import rank
 from bloomery.processes.lock import FileLock
@@ -219,7 +218,7 @@ class TestWhatIsThere:
         weights.write_bytes(bytes(len(WEIGHTS)))  # what a power cut leaves of data that was never written
         os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
         # The machine cannot be restarted here, so its number is made up.
-        monkeypatch.setattr("bloomery.checkpoints.publish.boot_id", lambda: "another")
+        monkeypatch.setattr("bloomery.checkpoints.disk.publish.boot_id", lambda: "another")
         assert files_of(checkpoints.fetch(uri))["model.safetensors"] == WEIGHTS
 
     def test_files_that_another_tool_has_put_there_are_compared_and_kept(self, bucket: Bucket, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ import pytest
 from tests.checkpoints.landings import BytesLanding
 from tests.support.counted_source import CountedSource
 
-from bloomery.checkpoints.blocks import CHUNK_BYTES, Segment
-from bloomery.checkpoints.handover import Handover, open_handover
-from bloomery.checkpoints.neighbours import SLOTS
-from bloomery.checkpoints.stream import Streamer
+from bloomery.checkpoints.streaming.blocks import CHUNK_BYTES, Segment
+from bloomery.checkpoints.streaming.handover import Handover, open_handover
+from bloomery.checkpoints.streaming.neighbours import SLOTS
+from bloomery.checkpoints.streaming.stream import Streamer
 from bloomery.errors import CheckpointError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -197,8 +197,8 @@ import os, signal, sys, time
 from pathlib import Path
 from tests.checkpoints.test_handover import segments
 from tests.support.counted_source import CountedSource
-from bloomery.checkpoints.handover import open_handover
-from bloomery.checkpoints.stream import Streamer
+from bloomery.checkpoints.streaming.handover import open_handover
+from bloomery.checkpoints.streaming.stream import Streamer
 
 rank, place = int(sys.argv[1]), Path(sys.argv[2])
 meetings = 0

@@ -13,9 +13,9 @@ import pytest
 from tests.support.certificates import make_certificate
 from tests.support.web_server import Asked, Reply, WebServer, files, web_server
 
-from bloomery.checkpoints.http import HttpConnection
 from bloomery.checkpoints.source import TransientError
-from bloomery.checkpoints.transport import CONNECT_TIMEOUT, STALL_TIMEOUT, Transport
+from bloomery.checkpoints.wire.http import HttpConnection
+from bloomery.checkpoints.wire.transport import CONNECT_TIMEOUT, STALL_TIMEOUT, Transport
 from bloomery.errors import CheckpointError, ConfigurationError
 
 DATA = bytes(range(256)) * 2000

@@ -10,12 +10,12 @@ from awscrt.checksums import crc64nvme
 from tests.support.certificates import make_certificate
 from tests.support.web_server import Asked, Reply, WebServer, files, web_server
 
-from bloomery.checkpoints import manifest
-from bloomery.checkpoints.https import HttpsSource
-from bloomery.checkpoints.manifest import Listed
-from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.source import ChangedError, TransientError
-from bloomery.checkpoints.transport import Transport
+from bloomery.checkpoints.sources import manifest
+from bloomery.checkpoints.sources.https import HttpsSource
+from bloomery.checkpoints.sources.manifest import Listed
+from bloomery.checkpoints.sources.reading import read_bytes
+from bloomery.checkpoints.wire.transport import Transport
 from bloomery.errors import CheckpointError
 
 WEIGHTS = bytes(range(256)) * 100

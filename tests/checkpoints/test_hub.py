@@ -16,7 +16,7 @@ import pytest
 from tests.support.hub_server import COMMIT, Hub
 from tests.support.web_server import WebServer, web_server
 
-from bloomery.checkpoints.hub import hub_source
+from bloomery.checkpoints.sources.hub import hub_source
 from bloomery.errors import CheckpointError
 
 CONTAINER = Path(__file__).parents[2] / "container"
@@ -25,7 +25,7 @@ FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS, "tokenizer/vocab.tx
 READ = """
 import json, sys
 from contextlib import closing
-from bloomery.checkpoints.reading import read_bytes
+from bloomery.checkpoints.sources.reading import read_bytes
 from bloomery.checkpoints.sources import open_source
 source = open_source(sys.argv[1], revision=json.loads(sys.argv[2]))
 entries = source.checksummed(source.entries())

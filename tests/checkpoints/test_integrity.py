@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.safetensors_file import safetensors_bytes
 
-from bloomery.checkpoints import integrity
-from bloomery.checkpoints.journal import Written
+from bloomery.checkpoints.disk import integrity
+from bloomery.checkpoints.disk.journal import Written
 from bloomery.checkpoints.source import Entry
 from bloomery.errors import CheckpointError
 

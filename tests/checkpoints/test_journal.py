@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bloomery.checkpoints import journal
-from bloomery.checkpoints.journal import Journal, Written
+from bloomery.checkpoints.disk import journal
+from bloomery.checkpoints.disk.journal import Journal, Written
 from bloomery.checkpoints.source import Entry
 
 ENTRY = Entry("a/model.safetensors", 100, '"etag"')

@@ -15,7 +15,7 @@ from tests.support.faulty_s3.environment import FOREIGN, client_environment
 from tests.support.safetensors_file import safetensors_bytes
 
 from bloomery import checkpoints
-from bloomery.checkpoints.upload import upload
+from bloomery.checkpoints.uploading.upload import upload
 
 pytestmark = pytest.mark.full
 FILES = {

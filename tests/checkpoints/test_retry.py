@@ -7,9 +7,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from bloomery.checkpoints.reading import persistently
 from bloomery.checkpoints.retry import Attempts, Brake, RetryPolicy, retry_after
 from bloomery.checkpoints.source import TransientError, UnreachableError
+from bloomery.checkpoints.sources.reading import persistently
 from bloomery.errors import CheckpointError
 
 BROKEN = TransientError("s3://b/k, bytes 0-9: reset")

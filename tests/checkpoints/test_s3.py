@@ -16,14 +16,14 @@ from tests.support.faulty_s3.environment import FOREIGN, client_environment
 from tests.support.faulty_s3.signature import Credentials
 from tests.support.web_server import Asked, Reply, web_server
 
-from bloomery.checkpoints import manifest
-from bloomery.checkpoints.manifest import Listed
-from bloomery.checkpoints.reading import read_bytes
-from bloomery.checkpoints.s3 import Address, S3Source
-from bloomery.checkpoints.s3_access import REQUESTER_PAYS, UNSIGNED, S3Access
-from bloomery.checkpoints.s3_errors import Refusal, refused
 from bloomery.checkpoints.source import ChangedError, Connection, Entry, TransientError, UnreachableError
-from bloomery.checkpoints.transport import Transport
+from bloomery.checkpoints.sources import manifest
+from bloomery.checkpoints.sources.manifest import Listed
+from bloomery.checkpoints.sources.reading import read_bytes
+from bloomery.checkpoints.sources.s3 import Address, S3Source
+from bloomery.checkpoints.sources.s3_access import REQUESTER_PAYS, UNSIGNED, S3Access
+from bloomery.checkpoints.sources.s3_errors import Refusal, refused
+from bloomery.checkpoints.wire.transport import Transport
 from bloomery.errors import CheckpointError
 
 WEIGHTS = bytes(range(256)) * 4096

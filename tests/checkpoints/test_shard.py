@@ -21,9 +21,10 @@ from tests.support.faulty_s3.environment import FOREIGN, client_environment
 from tests.support.rank_pair import CONTAINER
 from tests.support.tiny_models import tiny_encoder, tiny_model, tiny_seq2seq
 
-from bloomery.checkpoints import manifest, output_s3, shard_weights
-from bloomery.checkpoints.presharded import Index
-from bloomery.checkpoints.shard import shard
+from bloomery.checkpoints.sources import manifest
+from bloomery.checkpoints.splitting import output_s3, shard_weights
+from bloomery.checkpoints.splitting.presharded import Index
+from bloomery.checkpoints.splitting.shard import shard
 from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 from bloomery.processes.lock import FileLock
 from bloomery.sharding import FAMILIES, Heads, split
@@ -319,7 +320,7 @@ def test_a_prefix_with_other_objects_is_refused(tmp_path: Path, server: FaultyS3
 # Memory: a checkpoint of some size through a child that watches itself.
 PEAK = """
 import resource, sys, threading, time
-from bloomery.checkpoints.shard import shard
+from bloomery.checkpoints.splitting.shard import shard
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) << 10
 base = peak = anonymous()

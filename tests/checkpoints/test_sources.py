@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bloomery.checkpoints import manifest
-from bloomery.checkpoints.card import licence
-from bloomery.checkpoints.directory import DirectorySource
-from bloomery.checkpoints.https import HttpsSource
-from bloomery.checkpoints.hub import HubSource
-from bloomery.checkpoints.manifest import Listed
-from bloomery.checkpoints.names import check_names
-from bloomery.checkpoints.s3 import S3Source
 from bloomery.checkpoints.source import Entry
-from bloomery.checkpoints.sources import open_source
+from bloomery.checkpoints.sources import manifest, open_source
+from bloomery.checkpoints.sources.card import licence
+from bloomery.checkpoints.sources.directory import DirectorySource
+from bloomery.checkpoints.sources.https import HttpsSource
+from bloomery.checkpoints.sources.hub import HubSource
+from bloomery.checkpoints.sources.manifest import Listed
+from bloomery.checkpoints.sources.names import check_names
+from bloomery.checkpoints.sources.s3 import S3Source
 from bloomery.errors import CheckpointError
 
 

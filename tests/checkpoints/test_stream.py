@@ -15,12 +15,12 @@ from safetensors.numpy import save_file
 from tests.checkpoints.landings import BytesLanding
 from tests.support.counted_source import CountedSource
 
-from bloomery.checkpoints.blocks import Segment
 from bloomery.checkpoints.retry import RetryPolicy
 from bloomery.checkpoints.source import Entry
-from bloomery.checkpoints.stream import Streamer
-from bloomery.checkpoints.stream_accounts import Account, conclude
-from bloomery.checkpoints.stream_headers import Tensors, read_headers
+from bloomery.checkpoints.streaming.blocks import Segment
+from bloomery.checkpoints.streaming.stream import Streamer
+from bloomery.checkpoints.streaming.stream_accounts import Account, conclude
+from bloomery.checkpoints.streaming.stream_headers import Tensors, read_headers
 from bloomery.checkpoints.transfer import POLICY
 from bloomery.errors import CheckpointError
 

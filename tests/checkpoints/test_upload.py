@@ -15,9 +15,10 @@ from awscrt.checksums import crc64nvme
 from tests.support.faulty_s3 import Fault, FaultyS3, Record
 from tests.support.faulty_s3.environment import FOREIGN, client_environment
 
-from bloomery.checkpoints import manifest, s3_target
-from bloomery.checkpoints.s3_target import S3Target
-from bloomery.checkpoints.upload import Report, upload
+from bloomery.checkpoints.sources import manifest
+from bloomery.checkpoints.uploading import s3_target
+from bloomery.checkpoints.uploading.s3_target import S3Target
+from bloomery.checkpoints.uploading.upload import Report, upload
 from bloomery.errors import CheckpointError, ConfigurationError
 
 PART = 5 << 20

@@ -13,7 +13,7 @@ from tests.support.server import REPOSITORY, serving
 from tests.support.tiny_models import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bloomery.checkpoints.shard import shard
+from bloomery.checkpoints.splitting.shard import shard
 
 PROMPTS = ["To be, or not", "Shall"]
 

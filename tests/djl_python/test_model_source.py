@@ -12,8 +12,8 @@ from tests.support.certificates import make_certificate
 from tests.support.server import model_directory, serving
 from tests.support.web_server import files, web_server
 
-from bloomery.checkpoints import manifest
-from bloomery.checkpoints.manifest import Listed
+from bloomery.checkpoints.sources import manifest
+from bloomery.checkpoints.sources.manifest import Listed
 from djl_python.model_source import localise
 
 HANDLER = """

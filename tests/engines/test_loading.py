@@ -219,7 +219,7 @@ import json, sys, threading
 import deepspeed, torch, transformers.models.bloom.modeling_bloom, transformers.generation
 from pathlib import Path
 from bloomery.checkpoints import Checkpoint
-from bloomery.checkpoints.directory import DirectorySource
+from bloomery.checkpoints.sources.directory import DirectorySource
 from bloomery.engines import accelerate, deepspeed as engine, injection, linear, allreduce
 torch.set_num_threads(1)
 

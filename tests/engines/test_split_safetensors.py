@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.support.rank_pair import run_pair
 from tests.support.tiny_models import tiny_model
 
-from bloomery.checkpoints.shard import shard
+from bloomery.checkpoints.splitting.shard import shard
 from bloomery.engines import accelerate
 from bloomery.engines.base import GenerationParameters
 from bloomery.engines.reader import CheckpointReader

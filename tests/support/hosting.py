@@ -22,6 +22,8 @@ from aiohttp import web
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from bloomery.sagemaker.emulator.containers.fleet import LocalFleet
+from bloomery.sagemaker.emulator.containers.hosting import host
 from bloomery.sagemaker.emulator.deployment import (
     AsyncOutput,
     ContainerSpec,
@@ -33,9 +35,7 @@ from bloomery.sagemaker.emulator.deployment import (
     VariantSpec,
 )
 from bloomery.sagemaker.emulator.faults import Faults
-from bloomery.sagemaker.emulator.fleet import LocalFleet
-from bloomery.sagemaker.emulator.hosting import host
-from bloomery.sagemaker.emulator.limits import Limits
+from bloomery.sagemaker.emulator.invoking.limits import Limits
 
 ECHO = Path(__file__).parent / "echo_container.py"
 REGION, ACCOUNT = "eu-west-1", "123456789012"

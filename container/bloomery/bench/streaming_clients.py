@@ -23,11 +23,11 @@ _CONNECTIONS = 16
 
 def ours(uri: str, rank: int, ranks: int, meeting: Path | None) -> dict[str, float]:
     """Everything, or this rank's share of it, checked."""
-    from bloomery.checkpoints.handover import open_handover
     from bloomery.checkpoints.sources import open_source
-    from bloomery.checkpoints.stream import Streamer
-    from bloomery.checkpoints.stream_accounts import conclude
-    from bloomery.checkpoints.stream_headers import read_headers
+    from bloomery.checkpoints.streaming.handover import open_handover
+    from bloomery.checkpoints.streaming.stream import Streamer
+    from bloomery.checkpoints.streaming.stream_accounts import conclude
+    from bloomery.checkpoints.streaming.stream_headers import read_headers
     from bloomery.engines.landing import DTYPES
     from bloomery.engines.streamed import StreamedReader
 

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bloomery.checkpoints import presharded
 from bloomery.checkpoints.choice import wanted_files, weight_files
-from bloomery.checkpoints.directory import DirectorySource
+from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.fetch import fetch
-from bloomery.checkpoints.options import FetchOptions
-from bloomery.checkpoints.reading import read_bytes
 from bloomery.checkpoints.source import Entry, Source
 from bloomery.checkpoints.sources import local_path, open_source
+from bloomery.checkpoints.sources.directory import DirectorySource
+from bloomery.checkpoints.sources.reading import read_bytes
+from bloomery.checkpoints.splitting import presharded
 from bloomery.errors import CheckpointError, ConfigurationError
 from bloomery.settings.table import STREAMED
 

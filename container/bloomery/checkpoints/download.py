@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from bloomery.checkpoints.fetch import fetch, fetch_into
 from bloomery.checkpoints.sources import open_source
-from bloomery.checkpoints.transport import shown
+from bloomery.checkpoints.wire.transport import shown
 from bloomery.errors import BloomeryError, CheckpointError
 
 _ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")

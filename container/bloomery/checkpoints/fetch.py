@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bloomery.checkpoints.delivery import Delivery, deliver
-from bloomery.checkpoints.directory import DirectorySource
-from bloomery.checkpoints.options import FetchOptions
+from bloomery.checkpoints.disk.delivery import Delivery, deliver
+from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.source import Source
 from bloomery.checkpoints.sources import local_path, open_source
+from bloomery.checkpoints.sources.directory import DirectorySource
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 from bloomery.processes.lock import POLL_SECONDS, FileLock

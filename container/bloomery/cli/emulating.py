@@ -56,10 +56,11 @@ def emulate(wanted: Wanted, host_endpoints: Callable[[Surroundings], Hosting] | 
 
     import uvloop
 
-    from bloomery.sagemaker.emulator import emulator, hosting
+    from bloomery.sagemaker.emulator import emulator
+    from bloomery.sagemaker.emulator.containers import hosting
     from bloomery.sagemaker.emulator.emulator import Outcome
     from bloomery.sagemaker.emulator.faults import Faults, Rule
-    from bloomery.sagemaker.emulator.limits import Limits
+    from bloomery.sagemaker.emulator.invoking.limits import Limits
     from bloomery.sagemaker.emulator.state import StateDirectory, default_directory
 
     open_files.allow_many()
@@ -114,7 +115,7 @@ def exports(host: str | None, port: int | None, environment: Mapping[str, str], 
 
 
 def _surroundings(wanted: Wanted, url: str, state: Path, environment: Mapping[str, str]) -> Surroundings:
-    from bloomery.sagemaker.emulator.account_tables import AccountTables
+    from bloomery.sagemaker.emulator.account.account_tables import AccountTables
     from bloomery.sagemaker.emulator.deployment import ImageRule, Surroundings
 
     rules = []

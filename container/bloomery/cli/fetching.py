@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bloomery import cli
-from bloomery.checkpoints.delivery import Delivery
+from bloomery.checkpoints.disk.delivery import Delivery
+from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.fetch import fetch_into
-from bloomery.checkpoints.options import FetchOptions
 from bloomery.checkpoints.progress import megabytes
 from bloomery.checkpoints.sources import open_source
 from bloomery.cli.bar import reporting

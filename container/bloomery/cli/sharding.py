@@ -6,7 +6,7 @@ from collections import Counter
 
 from bloomery import cli
 from bloomery.checkpoints.progress import megabytes
-from bloomery.checkpoints.shard import Report, shard
+from bloomery.checkpoints.splitting.shard import Report, shard
 from bloomery.cli.bar import reporting
 from bloomery.cli.interruption import terminable
 

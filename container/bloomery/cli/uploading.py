@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bloomery import cli
 from bloomery.checkpoints.progress import megabytes
-from bloomery.checkpoints.upload import Report, Step, upload
+from bloomery.checkpoints.uploading.upload import Report, Step, upload
 from bloomery.cli.bar import reporting
 from bloomery.cli.interruption import terminable
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from bloomery.checkpoints import Checkpoint
-from bloomery.checkpoints.presharded import is_split, stored_dtype
+from bloomery.checkpoints.splitting.presharded import is_split, stored_dtype
 from bloomery.engines import filling, loading, memory, models, pipelines, precision
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.remote_code import refused_in_words

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bloomery.checkpoints import Checkpoint
-from bloomery.checkpoints.presharded import stored_dtype
+from bloomery.checkpoints.splitting.presharded import stored_dtype
 from bloomery.engines import filling, loading, memory, models, pipelines, precision, rendezvous
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine

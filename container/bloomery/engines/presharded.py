@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from bloomery.checkpoints.pickled import load_tensors
-from bloomery.checkpoints.presharded import CONFIG, is_split
+from bloomery.checkpoints.splitting.pickled import load_tensors
+from bloomery.checkpoints.splitting.presharded import CONFIG, is_split
 from bloomery.engines.injection_families import FAMILIES as INJECTED
 from bloomery.engines.injection_families import InjectedFamily
 from bloomery.engines.split_safetensors import Joined, SplitSafetensors

@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 
 from bloomery.checkpoints.checkpoint import refusal
-from bloomery.checkpoints.pickled import PickledFile
-from bloomery.checkpoints.presharded import CONFIG, is_split
+from bloomery.checkpoints.splitting.pickled import PickledFile
+from bloomery.checkpoints.splitting.presharded import CONFIG, is_split
 from bloomery.engines import presharded
 from bloomery.engines.split_safetensors import Dequantised, StoredScales
 from bloomery.errors import CheckpointError, ConfigurationError

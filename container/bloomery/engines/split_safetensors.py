@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from safetensors import safe_open
 
-from bloomery.checkpoints.presharded import INDEX, SCALE, Index, SplitTensor
+from bloomery.checkpoints.splitting.presharded import INDEX, SCALE, Index, SplitTensor
 from bloomery.errors import CheckpointError
 from bloomery.sharding import Range
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 import torch
 
 from bloomery.checkpoints import Checkpoint
-from bloomery.checkpoints.blocks import CHUNK_BYTES, Segment
-from bloomery.checkpoints.handover import open_handover
-from bloomery.checkpoints.options import FetchOptions
+from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.safetensors_header import TensorInfo
 from bloomery.checkpoints.source import Entry
-from bloomery.checkpoints.stream import Batch, Streamer
-from bloomery.checkpoints.stream_accounts import conclude
-from bloomery.checkpoints.stream_headers import Tensors, read_headers
+from bloomery.checkpoints.streaming.blocks import CHUNK_BYTES, Segment
+from bloomery.checkpoints.streaming.handover import open_handover
+from bloomery.checkpoints.streaming.stream import Batch, Streamer
+from bloomery.checkpoints.streaming.stream_accounts import conclude
+from bloomery.checkpoints.streaming.stream_headers import Tensors, read_headers
 from bloomery.engines import rendezvous
 from bloomery.engines.landing import Everywhere, Range, TensorLanding
 from bloomery.engines.reader import CheckpointReader, Reader, share_of

@@ -9,9 +9,9 @@ import pytest
 from tests.support.hosting import REGION, World, hosted
 
 from bloomery.errors import DeploymentFailure
-from bloomery.sagemaker.emulator.alarms import Alarms, breaching
-from bloomery.sagemaker.emulator.clients import Clients
-from bloomery.sagemaker.emulator.metrics import Metrics
+from bloomery.sagemaker.emulator.aws.alarms import Alarms, breaching
+from bloomery.sagemaker.emulator.aws.clients import Clients
+from bloomery.sagemaker.emulator.aws.metrics import Metrics
 
 
 def alarm(**changes: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from tests.support.hosting import World, endpoint, hosted, until
 
 from bloomery.sagemaker.emulator.deployment import AsyncOutput, EndpointSpec
-from bloomery.sagemaker.emulator.limits import Limits
+from bloomery.sagemaker.emulator.invoking.limits import Limits
 
 
 async def submit(world: World, name: str, **more: Any) -> dict[str, Any]:

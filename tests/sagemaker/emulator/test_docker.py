@@ -20,7 +20,7 @@ from tests.support.hosting import endpoint, hosted, packed
 from tests.support.server import REPOSITORY
 
 from bloomery.errors import DeploymentFailure
-from bloomery.sagemaker.emulator.container import sweep
+from bloomery.sagemaker.emulator.containers.container import sweep
 from bloomery.sagemaker.emulator.deployment import ImageRule, ModelData
 
 BUSYBOX = Path(shutil.which("busybox") or "/bin/busybox")

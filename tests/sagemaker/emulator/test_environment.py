@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bloomery.sagemaker.emulator import environment
+from bloomery.sagemaker.emulator.containers import environment
 from bloomery.sagemaker.emulator.deployment import ContainerSpec, ModelData, Surroundings
 
 SPEC = ContainerSpec("image", {"TENSOR_PARALLEL_DEGREE": "2"}, ModelData(), "model")

@@ -4,7 +4,7 @@ import json
 
 from botocore.eventstream import EventStreamBuffer, EventStreamMessage
 
-from bloomery.sagemaker.emulator import eventstream
+from bloomery.sagemaker.emulator.invoking import eventstream
 
 
 def decoded(data: bytes) -> list[EventStreamMessage]:

@@ -12,9 +12,9 @@ import pytest
 from tests.support.hosting import World, endpoint, hosted, packed, until
 
 from bloomery.errors import DeploymentFailure
-from bloomery.sagemaker.emulator import container, isolation
+from bloomery.sagemaker.emulator.containers import container, isolation
+from bloomery.sagemaker.emulator.containers.fleet import LocalFleet
 from bloomery.sagemaker.emulator.deployment import EndpointSpec, ImageRule, ModelData, Routing
-from bloomery.sagemaker.emulator.fleet import LocalFleet
 
 
 def left(world: World) -> list[object]:

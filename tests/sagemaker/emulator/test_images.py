@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from bloomery.errors import ConfigurationError, DeploymentFailure
+from bloomery.sagemaker.emulator.containers.images import Images, Program
 from bloomery.sagemaker.emulator.deployment import ImageRule
-from bloomery.sagemaker.emulator.images import Images, Program
 
 LMI = "763104351884.dkr.ecr.us-west-2.amazonaws.com/djl-inference:0.36.0-lmi27.0.0-cu130"
 

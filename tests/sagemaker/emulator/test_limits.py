@@ -6,7 +6,7 @@ import pytest
 from botocore.session import Session
 
 from bloomery.errors import ConfigurationError
-from bloomery.sagemaker.emulator.limits import Limits
+from bloomery.sagemaker.emulator.invoking.limits import Limits
 
 
 def test_the_defaults_are_those_of_the_service_model() -> None:

@@ -7,9 +7,9 @@ from botocore.exceptions import ClientError
 from tests.sagemaker.emulator.conftest import configured
 from tests.support.emulator import Emulator, until
 
-from bloomery.sagemaker.emulator import listing
-from bloomery.sagemaker.emulator.aws_error import AwsError
-from bloomery.sagemaker.emulator.store import Kind, Record
+from bloomery.sagemaker.emulator.api import listing
+from bloomery.sagemaker.emulator.api.aws_error import AwsError
+from bloomery.sagemaker.emulator.api.store import Kind, Record
 
 
 def record(name: str, created: float, status: str = "", modified: float | None = None) -> Record:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tests.support.hosting import REGION, endpoint, hosted, until
 
-from bloomery.sagemaker.emulator import logs
-from bloomery.sagemaker.emulator.clients import Clients
-from bloomery.sagemaker.emulator.logs import Logs
+from bloomery.sagemaker.emulator.aws import logs
+from bloomery.sagemaker.emulator.aws.clients import Clients
+from bloomery.sagemaker.emulator.aws.logs import Logs
 
 
 async def test_a_containers_output_is_in_cloudwatch_under_sagemakers_names(tmp_path: Path) -> None:

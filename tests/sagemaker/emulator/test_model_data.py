@@ -12,8 +12,8 @@ from tests.support.faulty_s3 import Fault, FaultyS3
 from tests.support.hosting import REGION, World, hosted, packed, until
 
 from bloomery.errors import DeploymentFailure
-from bloomery.sagemaker.emulator import environment, model_data
-from bloomery.sagemaker.emulator.artefacts import Artefacts
+from bloomery.sagemaker.emulator.containers import environment, model_data
+from bloomery.sagemaker.emulator.containers.artefacts import Artefacts
 from bloomery.sagemaker.emulator.deployment import ModelData
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bloomery.sagemaker.emulator.placement import Requirements, lacking, machines
+from bloomery.sagemaker.emulator.containers.placement import Requirements, lacking, machines
 
 GPUS = "ml.g5.12xlarge"  # 48 vCPUs, 192 GiB, 4 GPUs
 

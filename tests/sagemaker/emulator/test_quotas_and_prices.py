@@ -11,7 +11,7 @@ from tests.sagemaker.emulator.conftest import configured
 from tests.support.emulator import Emulator, emulating
 
 from bloomery.errors import ConfigurationError
-from bloomery.sagemaker.emulator.account_tables import QUOTA, AccountTables
+from bloomery.sagemaker.emulator.account.account_tables import QUOTA, AccountTables
 
 TABLES = {
     "quotas": {"ml.p4d.24xlarge": 1},

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from tests.support.hosting import endpoint
 
+from bloomery.sagemaker.emulator.containers.rollout import Plan, Step
 from bloomery.sagemaker.emulator.deployment import EndpointSpec
-from bloomery.sagemaker.emulator.rollout import Plan, Step
 
 
 def plan(config: dict[str, Any] | None, *, old: int = 4, new: int = 4) -> Plan:

@@ -6,9 +6,9 @@ import pytest
 from tests.sagemaker.emulator.conftest import variant
 from tests.support.emulator import ROLE
 
-from bloomery.sagemaker.emulator import rules, validate, words
-from bloomery.sagemaker.emulator.aws_error import AwsError
-from bloomery.sagemaker.emulator.words import Words
+from bloomery.sagemaker.emulator.api import rules, validate, words
+from bloomery.sagemaker.emulator.api.aws_error import AwsError
+from bloomery.sagemaker.emulator.api.words import Words
 
 
 def model(**container: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.hosting import endpoint
 
-from bloomery.sagemaker.emulator.running import Endpoint, Generation
+from bloomery.sagemaker.emulator.containers.running import Endpoint, Generation
 
 
 def generation(*, healthy: bool = True, **weights: float) -> Generation:

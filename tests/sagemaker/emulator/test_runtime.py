@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError, EventStreamError
 from tests.support.hosting import ACCOUNT, REGION, World, endpoint, hosted, until
 
-from bloomery.sagemaker.emulator import eventstream
-from bloomery.sagemaker.emulator.limits import Limits
+from bloomery.sagemaker.emulator.invoking import eventstream
+from bloomery.sagemaker.emulator.invoking.limits import Limits
 
 
 async def invoke(world: World, name: str, body: bytes = b"hello", **more: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.support.emulator import Emulator, emulating
 
-from bloomery.sagemaker.emulator.s3_journal import _kept_headers
-from bloomery.sagemaker.emulator.s3_request import S3Write, parse
+from bloomery.sagemaker.emulator.aws.s3_journal import _kept_headers
+from bloomery.sagemaker.emulator.aws.s3_request import S3Write, parse
 
 
 def objects(emulator: Emulator, bucket: str) -> dict[str, bytes]:

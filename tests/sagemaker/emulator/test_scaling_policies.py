@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bloomery.sagemaker.emulator.scaling_policies import alarmed, stepped, tracked
+from bloomery.sagemaker.emulator.autoscaling.scaling_policies import alarmed, stepped, tracked
 
 
 @pytest.mark.parametrize(

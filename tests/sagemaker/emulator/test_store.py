@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bloomery.errors import ConfigurationError
-from bloomery.sagemaker.emulator.store import Kind, Record, Store
+from bloomery.sagemaker.emulator.api.store import Kind, Record, Store
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from tests.sagemaker.emulator.conftest import variant
 from tests.support.emulator import Emulator
 
-from bloomery.sagemaker.emulator import validate
-from bloomery.sagemaker.emulator.aws_error import AwsError
+from bloomery.sagemaker.emulator.api import validate
+from bloomery.sagemaker.emulator.api.aws_error import AwsError
 
 
 def refusal(operation: str, parameters: object) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from bloomery.sagemaker.emulator import fault_routes, guard
+from bloomery.sagemaker.emulator.api.json_api import JsonApi
+from bloomery.sagemaker.emulator.aws.proxy import Proxy
 from bloomery.sagemaker.emulator.deployment import Hosting
-from bloomery.sagemaker.emulator.json_api import JsonApi
 from bloomery.sagemaker.emulator.page import Page
-from bloomery.sagemaker.emulator.proxy import Proxy
 
 
 def build(services: Sequence[JsonApi], hosting: Hosting, page: Page, proxy: Proxy, host: str) -> web.Application:

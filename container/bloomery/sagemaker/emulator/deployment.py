@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from bloomery.sagemaker.emulator.account_tables import AccountTables
+from bloomery.sagemaker.emulator.account.account_tables import AccountTables
 from bloomery.sagemaker.emulator.faults import Faults
 
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ import aiohttp
 from aiohttp import web
 
 from bloomery.sagemaker.emulator import app, page
-from bloomery.sagemaker.emulator.clients import Clients
+from bloomery.sagemaker.emulator.api.services import Services
+from bloomery.sagemaker.emulator.api.store import Store
+from bloomery.sagemaker.emulator.aws.clients import Clients
+from bloomery.sagemaker.emulator.aws.moto_child import MotoChild
+from bloomery.sagemaker.emulator.aws.proxy import Proxy
+from bloomery.sagemaker.emulator.aws.s3_journal import S3Journal
 from bloomery.sagemaker.emulator.deployment import Hosting, Surroundings
-from bloomery.sagemaker.emulator.moto_child import MotoChild
 from bloomery.sagemaker.emulator.page import Page
-from bloomery.sagemaker.emulator.proxy import Proxy
-from bloomery.sagemaker.emulator.s3_journal import S3Journal
-from bloomery.sagemaker.emulator.services import Services
 from bloomery.sagemaker.emulator.state import StateDirectory
-from bloomery.sagemaker.emulator.store import Store
 
 logger = logging.getLogger(__name__)
 _GRACE = 30.0  # seconds for containers to drain, as SageMaker gives them

@@ -8,11 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
-from bloomery.sagemaker.emulator.components import Components
+from bloomery.sagemaker.emulator.api.components import Components
+from bloomery.sagemaker.emulator.api.endpoint_view import SERVES
+from bloomery.sagemaker.emulator.api.endpoints import Endpoints
+from bloomery.sagemaker.emulator.api.lives import LINES
 from bloomery.sagemaker.emulator.deployment import Fleet, component_key
-from bloomery.sagemaker.emulator.endpoint_view import SERVES
-from bloomery.sagemaker.emulator.endpoints import Endpoints
-from bloomery.sagemaker.emulator.lives import LINES
 
 PATH = "/_bloomery/"
 _HTML = Path(__file__).with_name("page.html")

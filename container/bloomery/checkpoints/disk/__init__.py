@@ -1,0 +1,1 @@
+"""From a source to a directory: staged, journalled, checked, published at once."""

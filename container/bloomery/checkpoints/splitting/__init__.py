@@ -1,0 +1,1 @@
+"""Checkpoints written anew: split for ranks, in another precision, as safetensors."""

@@ -1,0 +1,1 @@
+"""From a directory to S3: what is missing, each part confirmed."""

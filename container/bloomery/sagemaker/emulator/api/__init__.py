@@ -1,0 +1,1 @@
+"""SageMaker's control plane: what is asked, whether it may be, and what is remembered."""

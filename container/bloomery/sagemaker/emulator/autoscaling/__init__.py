@@ -1,0 +1,1 @@
+"""Application Auto Scaling: targets and policies, and a scaler that acts on them."""

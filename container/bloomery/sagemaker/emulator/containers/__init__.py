@@ -1,0 +1,1 @@
+"""What runs endpoints: their containers, from the model's data to the last signal."""

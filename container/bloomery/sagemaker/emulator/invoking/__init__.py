@@ -1,0 +1,1 @@
+"""sagemaker-runtime: invocations at once, as a stream, asynchronous."""
