@@ -331,7 +331,7 @@ def test_models_from_elsewhere_are_fetched_by_a_child_when_enabled(tmp_path: Pat
     with serving(LABORATORY, env={"SERVING_ALLOW_MODEL_URLS": "true"}) as server:
         reply = add(server, "https://127.0.0.1:1/model.tar.gz?X-Amz-Signature=deadbeef")
         assert reply.status == 400
-        assert "https://127.0.0.1:1/model.tar.gz cannot be fetched" in reply.json()["message"]
+        assert "https://127.0.0.1:1/model.tar.gz: 127.0.0.1:1 refuses connections" in reply.json()["message"]
         assert names(server) == ["laboratory"]
         assert "deadbeef" not in server.log() + json.dumps(reply.json())
         assert not [name for name in server.leftovers if name.startswith("bloomery-model-")]
