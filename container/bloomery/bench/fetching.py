@@ -9,13 +9,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from bloomery.bench.fetching_clients import Client, clients
-from bloomery.bench.measure import ProcessorTime, TreePeak
+from bloomery.bench.measure import ProcessorTime, Runs, TreePeak
 from bloomery.bench.s3_server import BUCKET, S3Server, s3_server, write_checkpoint
 from bloomery.errors import CheckpointError
 
@@ -35,28 +34,13 @@ class Run:
 
 
 @dataclass
-class Result:
+class Result(Runs):
     """One client on one checkpoint."""
 
     checkpoint: str
     client: str
     size: int
     runs: list[Run] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """The median."""
-        return median(run.wall_seconds for run in self.runs)
-
-    @property
-    def spread(self) -> float:
-        """(slowest - fastest) / median."""
-        walls = [run.wall_seconds for run in self.runs]
-        return (max(walls) - min(walls)) / self.seconds
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything measured."""
-        return asdict(self) | {"seconds": self.seconds, "spread": self.spread}
 
 
 def run(rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | None = None) -> list[Result]:

@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
 
 from bloomery.processes.machine import table_bytes
 
@@ -24,6 +26,35 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError("no values to take a percentile of")
     ordered = sorted(values)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+class Timed(Protocol):
+    """One run. ``wall_seconds``: from its start to its end."""
+
+    @property
+    def wall_seconds(self) -> float: ...
+
+
+class Runs:
+    """What can be said of several runs; for a dataclass that has them."""
+
+    runs: Sequence[Timed]
+
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return median(run.wall_seconds for run in self.runs)
+
+    @property
+    def spread(self) -> float:
+        """(slowest - fastest) / median."""
+        walls = [run.wall_seconds for run in self.runs]
+        return (max(walls) - min(walls)) / self.seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything measured."""
+        mine: Any = self  # a dataclass, whichever it is
+        return asdict(mine) | {"seconds": self.seconds, "spread": self.spread}
 
 
 def anonymous_bytes(pid: int) -> int:

@@ -11,12 +11,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from bloomery.bench.measure import ProcessorTime
+from bloomery.bench.measure import ProcessorTime, Runs
 from bloomery.bench.s3_server import BUCKET, s3_server, write_checkpoint
 from bloomery.errors import CheckpointError
 
@@ -43,28 +42,13 @@ class Run:
 
 
 @dataclass
-class Result:
+class Result(Runs):
     """One client on one checkpoint of ``size`` bytes."""
 
     client: str
     size: int
     files: int
     runs: list[Run] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """The median."""
-        return median(run.wall_seconds for run in self.runs)
-
-    @property
-    def spread(self) -> float:
-        """(slowest - fastest) / median."""
-        walls = [run.wall_seconds for run in self.runs]
-        return (max(walls) - min(walls)) / self.seconds
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything measured."""
-        return asdict(self) | {"seconds": self.seconds, "spread": self.spread}
 
 
 def run(rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | None = None) -> list[Result]:

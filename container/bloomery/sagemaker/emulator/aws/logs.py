@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
 from bloomery.sagemaker.emulator.aws.clients import Clients
+from bloomery.sagemaker.emulator.aws.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Logs:
         self._clients = clients
         self._streams: dict[tuple[str, str, str], _Stream] = {}
         self._last: dict[str, deque[str]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._periodic = Periodic(self.flush, _INTERVAL)
         self._flushing = asyncio.Lock()
 
     def write(self, region: str, endpoint: str, stream: str, line: str) -> None:
@@ -51,8 +51,7 @@ class Logs:
             state.waiting.append((int(time.time() * 1000), line[:_LONGEST] or " "))  # an event may not be empty
         else:
             state.dropped += 1
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._periodic.begin()
 
     def last(self, endpoint: str, count: int) -> list[str]:
         """The last lines of an endpoint, all its streams together."""
@@ -79,16 +78,7 @@ class Logs:
 
     async def close(self) -> None:
         """Flush for the last time."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await self.flush()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_INTERVAL)
-            await self.flush()
+        await self._periodic.close()
 
     async def _put(self, region: str, group: str, stream: str, state: _Stream) -> None:
         if not state.exists:

@@ -3,8 +3,6 @@ microseconds), as statistics of a few seconds each."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.sagemaker.emulator.aws.clients import Clients
+from bloomery.sagemaker.emulator.aws.periodic import Periodic
 from bloomery.sagemaker.emulator.deployment import Statistics
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Metrics:
         self._clients = clients
         self._held: dict[tuple[str, tuple[tuple[str, str], ...], str, str], Statistics] = {}
         self._recent: dict[tuple[tuple[tuple[str, str], ...], str], deque[tuple[float, Statistics]]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._periodic = Periodic(self.flush, _INTERVAL)
 
     def count(self, call: Invocation) -> None:
         """One invocation has ended."""
@@ -69,8 +68,7 @@ class Metrics:
         key = (region, tuple(dimensions.items()), name, unit)
         self._held.setdefault(key, Statistics()).add(value)
         self._remember(dimensions, name, value)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._periodic.begin()
 
     def window(self, dimensions: Mapping[str, str], name: str, seconds: float, ago: int) -> Statistics:
         """Of the period of so many seconds that ended ``ago`` periods ago."""
@@ -108,16 +106,7 @@ class Metrics:
 
     async def close(self) -> None:
         """Flush for the last time."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await self.flush()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(_INTERVAL)
-            await self.flush()
+        await self._periodic.close()
 
 
 def _values(call: Invocation) -> Iterable[tuple[str, str, float]]:
