@@ -6,12 +6,13 @@ import math
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from bloomery.processes.machine import table_bytes
 
@@ -72,17 +73,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-class PeakMemory:
-    """Samples each process's RssAnon while the block runs; ``peaks`` holds the largest, in the order of the ids."""
+class _Sampler(ABC):
+    """Calls ``sample`` at once and again and again, in a thread, while the block runs."""
 
-    def __init__(self, pids: Iterable[int], interval: float = 0.02) -> None:
-        self._pids = list(pids)
+    def __init__(self, interval: float) -> None:
         self._interval = interval
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self.peaks = [0] * len(self._pids)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -90,37 +89,45 @@ class PeakMemory:
         self._stop.set()
         self._thread.join()
 
-    def _sample(self) -> None:
+    @abstractmethod
+    def sample(self) -> None:
+        """Look once."""
+
+    def _run(self) -> None:
         while True:
-            self.peaks = [max(peak, anonymous_bytes(pid)) for peak, pid in zip(self.peaks, self._pids, strict=True)]
+            self.sample()
             if self._stop.wait(self._interval):
                 return
 
 
-class TreePeak:
+class PeakMemory(_Sampler):
+    """Samples each process's RssAnon while the block runs; ``peaks`` holds the largest, in the order of the ids."""
+
+    def __init__(self, pids: Iterable[int], interval: float = 0.02) -> None:
+        super().__init__(interval)
+        self._pids = list(pids)
+        self.peaks = [0] * len(self._pids)
+
+    def sample(self) -> None:
+        """Of each process."""
+        self.peaks = [max(peak, anonymous_bytes(pid)) for peak, pid in zip(self.peaks, self._pids, strict=True)]
+
+
+class TreePeak(_Sampler):
     """Samples the resident memory of a process and all below it while the block runs; ``bytes`` is the largest sum.
 
     ru_maxrss would not do: a child begins with its parent's, and it knows only the largest single process.
     """
 
     def __init__(self, pid: int, interval: float = 0.02) -> None:
-        self._pid, self._interval = pid, interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        super().__init__(interval)
+        self._pid = pid
         self.bytes = 0
 
-    def __enter__(self) -> TreePeak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(self._interval):
-            tree = [self._pid, *descendants(self._pid)]
-            self.bytes = max(self.bytes, sum(table_bytes(f"/proc/{pid}/status", "VmRSS") for pid in tree))
+    def sample(self) -> None:
+        """Of the whole tree."""
+        tree = [self._pid, *descendants(self._pid)]
+        self.bytes = max(self.bytes, sum(table_bytes(f"/proc/{pid}/status", "VmRSS") for pid in tree))
 
 
 @dataclass(frozen=True)

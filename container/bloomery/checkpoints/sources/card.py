@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 from bloomery.checkpoints.source import Connection, Entry
@@ -13,13 +14,14 @@ NAME = "README.md"
 _LIMIT = 64 << 10  # bytes: evaluation results make some front matters long
 
 
-def licence_of(connection: Connection, entries: Sequence[Entry]) -> str | None:
-    """The licence in the model card among ``entries``; None when there is no card, or none that can be read."""
-    card = next((entry for entry in entries if entry.name == NAME), None)
-    if card is None:
-        return None
+def licence_of(connect: Callable[[], Connection], entries: Callable[[], Sequence[Entry]]) -> str | None:
+    """The licence in the model card among a source's ``entries``; None when there is none that can be read."""
     try:
-        return licence(read_bytes(connection, card, 0, _LIMIT).decode(errors="replace"))
+        card = next((entry for entry in entries() if entry.name == NAME), None)
+        if card is None:
+            return None
+        with closing(connect()) as connection:
+            return licence(read_bytes(connection, card, 0, _LIMIT).decode(errors="replace"))
     except CheckpointError:
         return None
 

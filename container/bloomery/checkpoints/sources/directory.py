@@ -30,10 +30,7 @@ class DirectorySource:
     @cached_property
     def licence(self) -> str | None:
         """Of README.md."""
-        try:
-            return licence_of(self.connect(), self.entries())
-        except CheckpointError:
-            return None
+        return licence_of(self.connect, self.entries)
 
     def entries(self) -> Sequence[Entry]:
         """Every file below the directory, links to files included. Raises CheckpointError."""

@@ -71,12 +71,7 @@ class HttpsSource:
     @cached_property
     def licence(self) -> str | None:
         """Of README.md in the directory."""
-        try:
-            entries = self._found or self.entries()
-            with closing(self.connect()) as connection:
-                return licence_of(connection, entries)
-        except CheckpointError:
-            return None
+        return licence_of(self.connect, lambda: self._found or self.entries())
 
     @property
     def is_file(self) -> bool:

@@ -85,12 +85,7 @@ class S3Source:
     @cached_property
     def licence(self) -> str | None:
         """Of README.md below the prefix."""
-        try:
-            entries = [item.entry for item in self._found.values()] or self.entries()
-            with closing(self.connect()) as connection:
-                return licence_of(connection, entries)
-        except CheckpointError:
-            return None
+        return licence_of(self.connect, lambda: [item.entry for item in self._found.values()] or self.entries())
 
     def entries(self) -> Sequence[Entry]:
         """Every object, as it is now. Raises CheckpointError, UnreachableError."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 from collections import deque
@@ -21,6 +19,7 @@ from bloomery.sagemaker.emulator.autoscaling.scaling import INVOCATIONS, policie
 from bloomery.sagemaker.emulator.autoscaling.scaling_policies import COOLDOWN, IN_PERIODS, OUT_PERIODS
 from bloomery.sagemaker.emulator.aws.clients import Clients
 from bloomery.sagemaker.emulator.aws.metrics import NAMESPACE
+from bloomery.sagemaker.emulator.aws.periodic import Periodic
 from bloomery.sagemaker.emulator.deployment import Fleet, Window
 
 logger = logging.getLogger(__name__)
@@ -63,27 +62,22 @@ class Scaler:
         self._fleet, self._window, self._clients, self._period = fleet, window, clients, period
         self._policies: dict[str, _Policy] = {}
         self._going_on: dict[str, tuple[dict[str, Any], int]] = {}  # by the target's ARN: activity, count
-        self._task: asyncio.Task[None] | None = None
+        self._periodic = Periodic(self._look_around, (period or _HIGH_RESOLUTION) / _LOOKS)
 
     def start(self) -> None:
         """From now on."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._periodic.begin()
 
     async def close(self) -> None:
         """No more."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._periodic.end()
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep((self._period or _HIGH_RESOLUTION) / _LOOKS)
-            for target in self._store.all(Kind.SCALABLE_TARGET):
-                try:
-                    await self._look(target)
-                except Exception:
-                    logger.exception("%s cannot be scaled: a fault of the emulator", target.name)
+    async def _look_around(self) -> None:
+        for target in self._store.all(Kind.SCALABLE_TARGET):
+            try:
+                await self._look(target)
+            except Exception:
+                logger.exception("%s cannot be scaled: a fault of the emulator", target.name)
 
     async def _look(self, target: Record) -> None:
         resource, dimension = target.document["ResourceId"], target.document["ScalableDimension"]

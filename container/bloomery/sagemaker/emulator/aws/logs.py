@@ -78,7 +78,8 @@ class Logs:
 
     async def close(self) -> None:
         """Flush for the last time."""
-        await self._periodic.close()
+        await self._periodic.end()
+        await self.flush()
 
     async def _put(self, region: str, group: str, stream: str, state: _Stream) -> None:
         if not state.exists:

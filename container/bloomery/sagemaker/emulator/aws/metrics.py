@@ -106,7 +106,8 @@ class Metrics:
 
     async def close(self) -> None:
         """Flush for the last time."""
-        await self._periodic.close()
+        await self._periodic.end()
+        await self.flush()
 
 
 def _values(call: Invocation) -> Iterable[tuple[str, str, float]]:

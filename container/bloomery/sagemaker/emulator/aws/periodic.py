@@ -1,4 +1,4 @@
-"""Something that is done again and again from its first use on, and once more at the end."""
+"""Something that is done again and again in the background."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 
 
 class Periodic:
-    """Awaits ``flush`` every ``interval`` seconds."""
+    """Awaits ``work`` every ``interval`` seconds, the first time after as many."""
 
-    def __init__(self, flush: Callable[[], Awaitable[None]], interval: float) -> None:
-        self._flush, self._interval = flush, interval
+    def __init__(self, work: Callable[[], Awaitable[None]], interval: float) -> None:
+        self._work, self._interval = work, interval
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -19,15 +19,14 @@ class Periodic:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def close(self) -> None:
-        """Flush for the last time."""
+    async def end(self) -> None:
+        """No more; what is under way is cancelled."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._flush()
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            await self._flush()
+            await self._work()
