@@ -36,7 +36,9 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError):
             self._answer(200, body)
             return
-        print(f"asked to {json.dumps(wanted)}", flush=True)
+        # At one go: print writes the end of the line apart, and another thread's line came in between.
+        sys.stdout.write(f"asked to {json.dumps(wanted)}\n")
+        sys.stdout.flush()
         time.sleep(wanted.get("sleep", 0))
         if "exit" in wanted:
             os._exit(wanted["exit"])

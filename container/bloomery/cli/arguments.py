@@ -1,0 +1,33 @@
+"""Arguments that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DIR|URI]",
+        help="A model directory, a checkpoint directory, s3://… or a hub id; none: the demonstration model.",
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="A setting, such as option.dtype=bf16; repeatable."),
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one.  [default: 8080]")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", "-m", metavar="[NAME=]URL", help="Models to load, by name if you like; repeatable."),
+]
+Store = Annotated[
+    str | None, typer.Option("--model-store", "-s", metavar="DIR", help="Directory whose models are loaded.")
+]
+Config = Annotated[
+    str | None,
+    typer.Option("--config-file", "-f", metavar="FILE", help="DJLServing's config.properties."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Settings that do nothing, or contradict others, are errors.")]
