@@ -2,9 +2,10 @@
 
 Where the columns come from:
 
-- vCPUs, memory, GPUs and their memory, local NVMe, network: EC2's DescribeInstanceTypes, as Karpenter's reference has it
-  (github.com/aws/karpenter-provider-aws, website/content/en/docs/reference/instance-types.md, commit 1d92708; p3 from the
-  edition v1.0 of that page; read 2026-11-24). The network is what a machine always has, not what it may burst to.
+- vCPUs, memory, GPUs and their memory, local NVMe, network: EC2's DescribeInstanceTypes, as printed in Karpenter's
+  reference (github.com/aws/karpenter-provider-aws, website/content/en/docs/reference/instance-types.md, commit 1d92708;
+  p3 from the edition v1.0 of that page; read 2026-11-24). The network is what a machine always has, not what it may
+  burst to.
 - memory of Inferentia2 and Trainium: the architecture pages of AWS Neuron's documentation (32 GiB a chip).
 - which types endpoints can have: the enumeration ProductionVariantInstanceType of botocore 1.44.
 
