@@ -11,6 +11,7 @@ BloomeryError
 ├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
 ├── SageMakerError            a client of SageMaker, or of its emulator, cannot do what it was asked
 │   ├── TargetError               there is no way to the account: keys, region, emulator; also a ConfigurationError
+│   ├── RemovalError              something that was to be removed is still there
 │   └── CallError                 a call was refused; carries AWS's code
 │       └── AccessError               for want of a permission
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
@@ -75,6 +76,10 @@ class SageMakerError(BloomeryError):
 
 class TargetError(SageMakerError, ConfigurationError):
     """There is no way to the account: no or old credentials, no region, no emulator where one should be."""
+
+
+class RemovalError(SageMakerError):
+    """Something that was to be removed is still there; the message says what is gone and what is left."""
 
 
 class CallError(SageMakerError):
