@@ -14,6 +14,7 @@ BloomeryError
 │   ├── DeploymentRefusedError    an endpoint is asked for that cannot be: found before anything was made
 │   ├── EndpointFailedError       SageMaker gave up on an endpoint; carries its reason and the end of its log
 │   ├── InvocationError           an endpoint did not answer; carries the container's status
+│   ├── RemovalError              something that was to be removed is still there
 │   └── CallError                 a call was refused; carries AWS's code
 │       └── AccessError               for want of a permission
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
@@ -80,6 +81,10 @@ class SageMakerError(BloomeryError):
 
 class TargetError(SageMakerError, ConfigurationError):
     """There is no way to the account: no or old credentials, no region, no emulator where one should be."""
+
+
+class RemovalError(SageMakerError):
+    """Something that was to be removed is still there; the message says what is gone and what is left."""
 
 
 class CallError(SageMakerError):

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from tests.sagemaker.emulator.conftest import variant
 from tests.support.emulator import Emulator
 
+from bloomery.sagemaker import constraints
 from bloomery.sagemaker.emulator.api import validate
 from bloomery.sagemaker.emulator.api.aws_error import AwsError
 

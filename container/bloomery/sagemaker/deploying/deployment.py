@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from bloomery.errors import ConfigurationError
+from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES
 
-EXPIRES, CREATED_BY = "bloomery:expires", "bloomery:created-by"  # tags
 VARIANT = "AllTraffic"
-# Minutes: twice what the largest published checkpoint takes to arrive from S3, and as much for loading it.
-DOWNLOAD_TIMEOUT = STARTUP_TIMEOUT = 2400
+DOWNLOAD_TIMEOUT = STARTUP_TIMEOUT = 2400  # seconds, enough for the largest checkpoint of the published walk-through
 _ARCHIVE = (".tar.gz", ".tgz", ".tar", ".zip")
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
