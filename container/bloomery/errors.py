@@ -9,6 +9,10 @@ BloomeryError
 ├── ModelLoadError            a worker group could not load its model
 ├── DeploymentFailure         an endpoint of the emulator cannot run; its text is the FailureReason
 ├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
+├── SageMakerError            a client of SageMaker, or of its emulator, cannot do what it was asked
+│   ├── TargetError               there is no way to the account: keys, region, emulator; also a ConfigurationError
+│   └── CallError                 a call was refused; carries AWS's code
+│       └── AccessError               for want of a permission
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -63,6 +67,26 @@ class ModelLoadError(BloomeryError):
 
 class DeploymentFailure(BloomeryError):
     """An endpoint of the SageMaker emulator cannot run. The text is its FailureReason, in SageMaker's words."""
+
+
+class SageMakerError(BloomeryError):
+    """A client of SageMaker, or of its emulator, cannot do what it was asked."""
+
+
+class TargetError(SageMakerError, ConfigurationError):
+    """There is no way to the account: no or old credentials, no region, no emulator where one should be."""
+
+
+class CallError(SageMakerError):
+    """A call was refused. ``code`` and ``reason`` are AWS's (ValidationException, and its sentence)."""
+
+    def __init__(self, message: str, code: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.code, self.reason = code, reason or message
+
+
+class AccessError(CallError):
+    """A call was refused for want of a permission."""
 
 
 class WorkerError(BloomeryError):
