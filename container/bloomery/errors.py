@@ -11,8 +11,9 @@ BloomeryError
 ├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
 ├── SageMakerError            a client of SageMaker, or of its emulator, cannot do what it was asked
 │   ├── TargetError               there is no way to the account: keys, region, emulator; also a ConfigurationError
-│   └── CallError                 a call was refused; carries AWS's code
-│       └── AccessError               for want of a permission
+│   ├── CallError                 a call was refused; carries AWS's code
+│   │   └── AccessError               for want of a permission
+│   └── PackagingError            a model directory is not fit for a model.tar.gz; carries what was found in it
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -31,6 +32,8 @@ Messages say what, where, the offending value, and what to do.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class BloomeryError(Exception):
@@ -87,6 +90,15 @@ class CallError(SageMakerError):
 
 class AccessError(CallError):
     """A call was refused for want of a permission."""
+
+
+class PackagingError(SageMakerError):
+    """A model directory is not fit for a model.tar.gz. ``findings``: what was found in it
+    (sagemaker/packaging/finding.py)."""
+
+    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
 
 
 class WorkerError(BloomeryError):

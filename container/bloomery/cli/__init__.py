@@ -30,6 +30,7 @@ COMMANDS = (
     "fetch",
     "shard",
     "upload",
+    "package",
     "sagemaker-local",
 )
 
