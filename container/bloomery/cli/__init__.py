@@ -31,6 +31,7 @@ COMMANDS = (
     "shard",
     "upload",
     "package",
+    "policies",
     "sagemaker-local",
 )
 

@@ -4,6 +4,7 @@ place."""
 from __future__ import annotations
 
 import base64
+import hashlib
 from pathlib import Path
 
 from bloomery.errors import CallError, PackagingError
@@ -57,6 +58,9 @@ def _send(archive: Archive, path: Path, bucket: str, key: str, session: Session)
         )
     try:
         with path.open("rb") as body:
+            if hashlib.file_digest(body, "sha256").hexdigest() != archive.sha256:
+                raise PackagingError(f"{path} has changed since it was made: package the directory again")
+            body.seek(0)
             session.call(
                 "s3",
                 "PutObject",
