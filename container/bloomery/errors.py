@@ -13,6 +13,7 @@ BloomeryError
 │   ├── TargetError               there is no way to the account: keys, region, emulator; also a ConfigurationError
 │   └── CallError                 a call was refused; carries AWS's code
 │       └── AccessError               for want of a permission
+├── BenchmarkError            an endpoint cannot be measured or verified: it does not answer, or not in a known form
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -87,6 +88,10 @@ class CallError(SageMakerError):
 
 class AccessError(CallError):
     """A call was refused for want of a permission."""
+
+
+class BenchmarkError(BloomeryError):
+    """An endpoint cannot be measured or verified: it does not answer, or in no form that is known."""
 
 
 class WorkerError(BloomeryError):

@@ -31,6 +31,7 @@ COMMANDS = (
     "shard",
     "upload",
     "sagemaker-local",
+    "bench",
 )
 
 
