@@ -20,6 +20,7 @@ BloomeryError
 │   ├── CallError                 a call was refused; carries AWS's code
 │   │   └── AccessError               for want of a permission
 │   └── PackagingError            a model directory is not fit for a model.tar.gz; carries what was found in it
+├── BenchmarkError            an endpoint cannot be measured or verified: it does not answer, or not in a known form
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -128,6 +129,8 @@ class InvocationError(SageMakerError):
     def __init__(self, message: str, status: int | None = None, answer: str = "", log: str = "") -> None:
         super().__init__(message)
         self.status, self.answer, self.log = status, answer, log
+class BenchmarkError(BloomeryError):
+    """An endpoint cannot be measured or verified: it does not answer, or in no form that is known."""
 
 
 class WorkerError(BloomeryError):

@@ -34,6 +34,7 @@ COMMANDS = (
     "package",
     "policies",
     "sagemaker-local",
+    "bench",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +21,15 @@ def cores() -> int:
     except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
         pass
     return available
+
+
+def processor() -> str:
+    """The processor's name, as the kernel tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def devices(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
