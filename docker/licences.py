@@ -24,7 +24,9 @@ def of_debian(package: str) -> str:
 
 for found in sorted(distributions(), key=lambda each: each.metadata["Name"].lower()):
     print("python", found.metadata["Name"], found.version, of_metadata(found.metadata), sep="\t")
-listing = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}\n"], capture_output=True, text=True, check=True)
+listing = subprocess.run(
+    ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"], capture_output=True, text=True, check=True
+)
 for line in listing.stdout.splitlines():
     name, version = line.split()
     print("debian", name, version, of_debian(name), sep="\t")

@@ -15,8 +15,6 @@ BloomeryError
 │   ├── EndpointFailedError       SageMaker gave up on an endpoint; carries its reason and the end of its log
 │   ├── InvocationError           an endpoint did not answer; carries the container's status
 │   ├── RemovalError              something that was to be removed is still there
-│   └── CallError                 a call was refused; carries AWS's code
-│       └── AccessError               for want of a permission
 │   ├── CallError                 a call was refused; carries AWS's code
 │   │   └── AccessError               for want of a permission
 │   └── PackagingError            a model directory is not fit for a model.tar.gz; carries what was found in it
@@ -105,6 +103,8 @@ class AccessError(CallError):
 
 class DeploymentRefusedError(SageMakerError):
     """An endpoint is asked for that cannot be. ``findings``: all that is wrong (sagemaker/deploying/finding.py)."""
+
+
 class PackagingError(SageMakerError):
     """A model directory is not fit for a model.tar.gz. ``findings``: what was found in it
     (sagemaker/packaging/finding.py)."""
@@ -129,6 +129,8 @@ class InvocationError(SageMakerError):
     def __init__(self, message: str, status: int | None = None, answer: str = "", log: str = "") -> None:
         super().__init__(message)
         self.status, self.answer, self.log = status, answer, log
+
+
 class BenchmarkError(BloomeryError):
     """An endpoint cannot be measured or verified: it does not answer, or in no form that is known."""
 
