@@ -31,7 +31,10 @@ COMMANDS = (
     "shard",
     "upload",
     "delete",
+    "package",
+    "policies",
     "sagemaker-local",
+    "bench",
 )
 
 
