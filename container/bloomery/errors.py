@@ -15,8 +15,9 @@ BloomeryError
 │   ├── EndpointFailedError       SageMaker gave up on an endpoint; carries its reason and the end of its log
 │   ├── InvocationError           an endpoint did not answer; carries the container's status
 │   ├── RemovalError              something that was to be removed is still there
-│   └── CallError                 a call was refused; carries AWS's code
-│       └── AccessError               for want of a permission
+│   ├── CallError                 a call was refused; carries AWS's code
+│   │   └── AccessError               for want of a permission
+│   └── PackagingError            a model directory is not fit for a model.tar.gz; carries what was found in it
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -101,6 +102,15 @@ class AccessError(CallError):
 
 class DeploymentRefusedError(SageMakerError):
     """An endpoint is asked for that cannot be. ``findings``: all that is wrong (sagemaker/deploying/finding.py)."""
+
+    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class PackagingError(SageMakerError):
+    """A model directory is not fit for a model.tar.gz. ``findings``: what was found in it
+    (sagemaker/packaging/finding.py)."""
 
     def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
         super().__init__(message)

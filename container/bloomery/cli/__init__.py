@@ -31,6 +31,8 @@ COMMANDS = (
     "shard",
     "upload",
     "delete",
+    "package",
+    "policies",
     "sagemaker-local",
 )
 
