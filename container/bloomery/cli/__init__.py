@@ -30,6 +30,10 @@ COMMANDS = (
     "fetch",
     "shard",
     "upload",
+    "ls",
+    "status",
+    "logs",
+    "cost",
     "delete",
     "sagemaker-local",
 )
