@@ -9,10 +9,10 @@ from typing import Any, Self
 from bloomery.errors import SageMakerError
 from bloomery.sagemaker.deploying import invoking
 from bloomery.sagemaker.deploying.asynchronous import AsyncInvocation
-from bloomery.sagemaker.deploying.deploying import Order, carry_out
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.events import Event
 from bloomery.sagemaker.deploying.invoking import Answer, Options, Stream
+from bloomery.sagemaker.deploying.ordering import Order, carry_out
 from bloomery.sagemaker.deploying.watching import watch
 from bloomery.sagemaker.operating.absence import ask
 from bloomery.sagemaker.session import Session

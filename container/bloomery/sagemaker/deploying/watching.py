@@ -17,6 +17,7 @@ from bloomery.sagemaker.session import Session
 
 TAIL = 60  # lines of a failed endpoint's log
 _CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+_DELETION = 900.0  # seconds
 _PAUSE = {"aws": 10.0, "local": 0.3}  # seconds: an account's calls are counted, and shared with others
 _LATE_LOG = {"aws": 12.0, "local": 1.2}  # until the last lines of a container that died are in CloudWatch
 
@@ -59,8 +60,11 @@ def failed(name: str, reason: str, log: tuple[str, ...]) -> EndpointFailedError:
 
 
 def gone(session: Session, name: str) -> None:
-    """Return when there is no endpoint ``name`` any more."""
+    """Return when there is no endpoint ``name`` any more. Raises SageMakerError when that takes too long."""
+    end = time.monotonic() + _DELETION
     while ask(session, "sagemaker", "DescribeEndpoint", EndpointName=name) is not None:
+        if time.monotonic() > end:
+            raise SageMakerError(f"endpoint {name} is still being deleted after {_DELETION:g} s")
         time.sleep(_PAUSE[session.target])
 
 
