@@ -36,6 +36,7 @@ COMMANDS = (
     "cost",
     "delete",
     "package",
+    "deploy",
     "policies",
     "sagemaker-local",
 )
