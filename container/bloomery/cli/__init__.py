@@ -37,6 +37,7 @@ COMMANDS = (
     "delete",
     "package",
     "deploy",
+    "invoke",
     "policies",
     "sagemaker-local",
 )
