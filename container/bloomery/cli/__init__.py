@@ -36,6 +36,8 @@ COMMANDS = (
     "cost",
     "delete",
     "package",
+    "deploy",
+    "invoke",
     "policies",
     "sagemaker-local",
     "bench",

@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from bloomery.sagemaker.constraints import Constraint, broken
@@ -103,7 +104,7 @@ def _data(wanted: Deployment) -> Iterator[Finding]:
     elif not wanted.is_prefix and not data.endswith(".tar.gz"):
         yield error("model data", f"{data} is no .tar.gz, and SageMaker takes no other archive: use `bloomery package`")
     checkpoint = wanted.checkpoint
-    if checkpoint is not None and checkpoint.startswith(_PATHS) and not checkpoint.startswith("/opt/ml"):
+    if checkpoint is not None and not checkpoint.startswith("/opt/ml") and _is_here(checkpoint):
         yield error(
             "checkpoint",
             f"{checkpoint} is a directory of this machine, which the container does not have: bring it to S3 with "
@@ -113,6 +114,10 @@ def _data(wanted: Deployment) -> Iterator[Finding]:
         yield error("checkpoint", f"{checkpoint} is no address in S3: write s3://bucket/prefix/")
     if checkpoint is not None and "OPTION_MODEL_ID" in wanted.environment:
         yield error("checkpoint", "OPTION_MODEL_ID is in the environment, too: give one of the two")
+
+
+def _is_here(checkpoint: str) -> bool:
+    return checkpoint.startswith(_PATHS) or ("://" not in checkpoint and Path(checkpoint).is_dir())
 
 
 def _environment(wanted: Deployment) -> Iterator[Finding]:

@@ -25,12 +25,13 @@ _METADATA = Path("/opt/ml/metadata/resource-metadata.json")
 
 @dataclass(frozen=True)
 class Resolved:
-    """``wanted`` is complete, unless ``findings`` has errors. ``archive``: what has to be uploaded to ``model_data``,
-    of ``directory``."""
+    """``wanted`` is complete, unless ``findings`` has errors. ``archive``, of ``directory``: what has to be brought
+    below ``upload_to`` to be where ``model_data`` says."""
 
     wanted: Deployment
     findings: tuple[Finding, ...]
     directory: str | None = None
+    upload_to: str = ""
     archive: Archive | None = None
 
 
@@ -47,11 +48,12 @@ def resolve(session: Session, wanted: Deployment) -> Resolved:
     directory = str(wanted.model_data)
     try:
         archive = package(directory, None)
-        uri = destination(archive, wanted.upload_to or _bucket(session))
+        upload_to = wanted.upload_to or _bucket(session)
+        uri = destination(archive, upload_to)
     except PackagingError as refusal:
         return Resolved(wanted, (*findings, error("model data", str(refusal))))
     findings += [note("model data", str(each)) for each in archive.notes if each.level != "remark"]
-    return Resolved(replace(wanted, model_data=uri), tuple(findings), directory, archive)
+    return Resolved(replace(wanted, model_data=uri), tuple(findings), directory, upload_to, archive)
 
 
 def _image(session: Session) -> str:
