@@ -30,6 +30,7 @@ COMMANDS = (
     "fetch",
     "shard",
     "upload",
+    "plan",
     "sagemaker-local",
 )
 
