@@ -61,6 +61,7 @@ class OptionMaker:
 
     def __init__(self, facts: CheckpointFacts, shape: ModelShape, form: Form, work: Work) -> None:
         self._facts, self._shape, self._form, self._work = facts, shape, form, work
+        self._stored = sum(tensor.stored_bytes for tensor in facts.tensors)
         self._weights: dict[int, int] = {}
 
     def options(self, name: str, degree: int | None, price: float | None) -> list[Option]:
@@ -108,9 +109,8 @@ class OptionMaker:
 
     def _read_by_rank(self, weights: int) -> int:
         """Bytes of the files, which may be in a wider format than the memory."""
-        stored = sum(tensor.stored_bytes for tensor in self._facts.tensors)
         held = self._heaviest(1)
-        return min(stored, int(weights * stored / held)) if held else 0
+        return min(self._stored, weights * self._stored // held) if held else 0
 
 
 def machine_of(name: str) -> InstanceType:
@@ -138,15 +138,10 @@ def gpu_types() -> list[str]:
 def ordered(options: Iterable[Option], prices: Mapping[str, float]) -> list[Option]:
     """What fits first; then the cheapest, or without prices the smallest; then the lowest degree."""
 
-    def key(option: Option) -> tuple[bool, float, int, str, int]:
+    def key(option: Option) -> tuple[bool, float, int, int, str, int]:
         price = prices.get(option.instance_type, float("inf")) if prices else 0.0
-        return (
-            not option.fits,
-            price,
-            option.accelerators * option.usable,
-            option.instance_type,
-            option.degree,
-        )
+        size, vcpus = option.accelerators * option.usable, INSTANCE_TYPES[option.instance_type].vcpus
+        return not option.fits, price, size, vcpus, option.instance_type, option.degree
 
     return sorted(options, key=key)
 

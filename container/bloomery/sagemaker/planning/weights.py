@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 from bloomery.errors import UnsupportedModelError
-from bloomery.sagemaker.planning.facts import CheckpointFacts, Tensor
+from bloomery.sagemaker.planning.facts import CheckpointFacts
 from bloomery.sagemaker.planning.form import Form
 from bloomery.sharding import FAMILIES, WHOLE, Family, Heads, Split, check_heads, split
 
@@ -66,9 +68,31 @@ def rank_weights(facts: CheckpointFacts, form: Form, ranks: int) -> tuple[RankWe
     check_degree(facts, form, ranks)
     family = FAMILIES.get(facts.model_type)
     if family is None:
-        return (RankWeights(sum(tensor.count for tensor in facts.tensors) * form.itemsize, 0, 0, 0),)
+        return (RankWeights(facts.parameters * form.itemsize, 0, 0, 0),)
     heads = Heads.of(facts.config) if ranks > 1 else Heads(1, 1)
-    return tuple(_Rank(facts, family, heads, form, rank, ranks).weights() for rank in range(ranks))
+    groups = _groups(facts, family)
+    return tuple(_Rank(facts, family, heads, form, rank, ranks).weights(groups) for rank in range(ranks))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Tensors that are split alike, one of each layer. ``known``: the table's name of the first; None: whole."""
+
+    known: str | None
+    kind: str | None
+    shape: tuple[int, ...]
+    count: int
+
+
+def _groups(facts: CheckpointFacts, family: Family) -> list[_Group]:
+    counted: dict[tuple[str | None, str | None, tuple[int, ...]], _Group] = {}
+    for tensor in facts.tensors:
+        known = family.known_as(tensor.name)
+        kind = family.kind(known.rpartition(".")[0]) if known else None
+        place = re.sub(r"\.\d+\.", ".*.", known) if known else None
+        group = counted.get((place, kind, tensor.shape), _Group(known, kind, tensor.shape, 0))
+        counted[place, kind, tensor.shape] = replace(group, count=group.count + 1)
+    return list(counted.values())
 
 
 @dataclass(frozen=True)
@@ -80,30 +104,21 @@ class _Rank:
     rank: int
     ranks: int
 
-    def weights(self) -> RankWeights:
+    def weights(self, groups: Sequence[_Group]) -> RankWeights:
         whole = part = scales = 0
-        for tensor in self.facts.tensors:
-            piece = self._piece(tensor)
-            shape = piece.shape(tensor.shape)
-            int8 = self.form.int8 and self._is_quantised(tensor)
-            size = prod(shape) * (1 if int8 else self.form.itemsize)
+        for group in groups:
+            piece = self._piece(group)
+            shape = piece.shape(group.shape)
+            int8 = self.form.int8 and group.kind in _QUANTISED and str(group.known).endswith(".weight")
+            size = group.count * prod(shape) * (1 if int8 else self.form.itemsize)
             whole, part = (whole + size, part) if piece == WHOLE else (whole, part + size)
-            scales += shape[1 if self.family.conv1d else 0] * _SCALE_BYTES if int8 else 0
+            scales += group.count * shape[1 if self.family.conv1d else 0] * _SCALE_BYTES if int8 else 0
         return RankWeights(whole, part, self._head_copy(), scales)
 
-    def _piece(self, tensor: Tensor) -> Split:
-        known = self.family.known_as(tensor.name)
-        if known is None or (self.form.injected and self._kind(known) == "head"):
+    def _piece(self, group: _Group) -> Split:
+        if group.known is None or (self.form.injected and group.kind == "head"):
             return WHOLE
-        return split(self.family, self.heads, known, tensor.shape, self.rank, self.ranks)
-
-    def _is_quantised(self, tensor: Tensor) -> bool:
-        """The weight of a linear layer that is split between ranks, no head."""
-        known = self.family.known_as(tensor.name)
-        return bool(known and known.endswith(".weight") and self._kind(known) in _QUANTISED)
-
-    def _kind(self, known: str) -> str | None:
-        return self.family.kind(known.rpartition(".")[0])
+        return split(self.family, self.heads, group.known, group.shape, self.rank, self.ranks)
 
     def _head_copy(self) -> int:
         """Kernel injection leaves a tied head tied; automatic tensor parallelism gives each rank its columns of it."""
