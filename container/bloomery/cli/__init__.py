@@ -39,6 +39,7 @@ COMMANDS = (
     "deploy",
     "invoke",
     "policies",
+    "plan",
     "sagemaker-local",
     "bench",
 )

@@ -1,0 +1,180 @@
+"""``bloomery plan``: what a checkpoint needs, what it fits on, and how to deploy it there."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bloomery import cli
+from bloomery.checkpoints.progress import megabytes
+from bloomery.errors import ConfigurationError
+from bloomery.sagemaker.planning import Option, Plan, plan
+from bloomery.sagemaker.planning.quotas import endpoint_quotas, quota_name
+from bloomery.sagemaker.session import Session
+
+_GIB = 1 << 30
+_COLUMNS = (
+    "instance type",
+    "GPUs",
+    "ranks",
+    "copies",
+    "GiB per GPU",
+    "weights",
+    "cache",
+    "other",
+    "free",
+    "max batch",
+    "max length",
+    "load s",
+)
+_QUOTAS = 6  # types of which the text names the account's quota
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whose quotas to ask for, as ``Session.open`` takes it."""
+
+    target: str | None
+    region: str | None
+    profile: str | None
+    endpoint_url: str | None
+
+
+def show(checkpoint: str, prices: Sequence[str], account: Account | None, as_json: bool, **wanted: Any) -> int:
+    """Print the plan; ``wanted``: as ``planning.plan`` takes it. The exit code says whether something fits."""
+    made = plan(checkpoint, prices=_prices(prices, wanted["instance_types"]), **wanted)
+    if account is not None:
+        with Session.open(
+            account.target, region=account.region, profile=account.profile, endpoint_url=account.endpoint_url
+        ) as session:
+            made = replace(made, quotas=endpoint_quotas(session, [each.instance_type for each in made.best_of_each()]))
+    if as_json:
+        print(json.dumps(made.to_dict(), indent=2))
+    else:
+        _print(made, chosen=bool(wanted["instance_types"]))
+    return cli.OK if made.recommended else cli.REFUSED
+
+
+def _prices(given: Sequence[str], instance_types: Sequence[str]) -> Mapping[str, float]:
+    """``ml.g5.12xlarge=7.09``, or ``7.09`` where one instance type is named."""
+    found = {}
+    for text in given:
+        name, separator, value = text.rpartition("=")
+        if not separator and len(instance_types) == 1:
+            name = instance_types[0]
+        try:
+            found[name] = float(value)
+        except ValueError:
+            name = ""
+        if not name or not math.isfinite(found[name]):
+            raise ConfigurationError(
+                f"--price {text}: give TYPE=USD, such as ml.g5.12xlarge=7.09, or USD alone with one --instance-type"
+            )
+    return found
+
+
+def _print(made: Plan, chosen: bool) -> None:
+    for line in _head(made):
+        print(line)
+    print()
+    options = list(made.options) if chosen else [option for option in made.best_of_each() if option.fits]
+    if options:
+        priced = any(option.price is not None for option in options)
+        _table((*_COLUMNS, "USD/h") if priced else _COLUMNS, [_row(option, priced) for option in options])
+        print()
+    small = [] if chosen else [option for option in made.best_of_each() if not option.fits]
+    if small:
+        print("too small: " + ", ".join(f"{each.instance_type} (lacks {_gib(-each.free)} GiB)" for each in small))
+        print()
+    for line in _tail(made):
+        print(line)
+
+
+def _head(made: Plan) -> Iterator[str]:
+    facts, form = made.facts, made.form
+    stored = ", ".join(f"{megabytes(size)} {dtype}" for dtype, size in facts.stored_dtypes.items())
+    split = f", split over {facts.split_ranks} ranks ahead of time" if facts.split_ranks else ""
+    way = "DeepSpeed's own kernels" if form.injected else "automatic tensor parallelism"
+    computed = f", computed in {form.computed}" if form.dtype != form.computed else ""
+    document = made.to_dict()
+    yield facts.uri
+    yield f"  model              {facts.model_type or '?'}, {facts.parameters:,} parameters"
+    yield f"  stored             {facts.format}: {stored}{split}"
+    yield f"  planned            {form.dtype}{computed}, {way}"
+    yield f"  kernel injection   {document['kernel_injection']['remark']}"
+    yield f"  licence            {made.licence.name or 'none named'}: {made.licence.remark}"
+    yield f"  work               batch {made.work.batch} of {made.work.length} tokens, prompt and answer together"
+    yield f"  cache              {megabytes(made.cache_per_token)} per token on all ranks together"
+    fullest = max(made.ranks, key=lambda rank: rank.total)
+    parts = (
+        (fullest.whole, "whole"),
+        (fullest.part, "its part"),
+        (fullest.head_copy, "its part of the tied head"),
+        (fullest.scales, "scales"),
+    )
+    said = " + ".join(f"{megabytes(size)} {name}" for size, name in parts if size)
+    yield f"  weights per rank   {megabytes(fullest.total)} on {len(made.ranks)} ranks: {said}"
+
+
+def _row(option: Option, priced: bool) -> list[str]:
+    memory = option.memory
+    cells = [
+        option.instance_type,
+        f"{option.accelerators} {option.accelerator}",
+        str(option.degree),
+        str(option.copies),
+        _gib(option.usable),
+        _gib(memory.weights),
+        _gib(memory.cache),
+        _gib(memory.activations + memory.overhead),
+        _gib(option.free),
+        f"{option.largest_batch}",
+        f"{option.largest_length}",
+        f"{option.load.expected:.0f}",
+    ]
+    if priced:
+        cells.append("" if option.price is None else f"{option.price:.2f}")
+    return cells
+
+
+def _tail(made: Plan) -> Iterator[str]:
+    if option := made.recommended:
+        disk = f"do not set it: {option.volume.local} GB of local NVMe" if option.volume.local else option.volume.size
+        yield f"recommended: {option.instance_type} with TENSOR_PARALLEL_DEGREE={option.degree}"
+        yield f"  VolumeSizeInGB                                {disk}"
+        yield f"  ModelDataDownloadTimeoutInSeconds             {option.timeouts.download}"
+        yield f"  ContainerStartupHealthCheckTimeoutInSeconds   {option.timeouts.startup}"
+        yield f"  quota to check                                {quota_name(option.instance_type)}"
+    else:
+        yield "recommended: nothing fits"
+    for name, value in list(made.quotas.items())[:_QUOTAS]:
+        enough = "" if value else ", ask for more before you deploy"
+        yield f"  this account's quota                          {name}: {value}{enough}"
+    for sentence in made.advice:
+        yield f"note: {sentence}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=None, header_style="bold")
+        for number, name in enumerate(columns):
+            table.add_column(name, justify="right" if number > 1 else "left", no_wrap=number == 0)
+        for row in rows:
+            table.add_row(*row, style="dim" if row[8].startswith("-") else None)
+        Console().print(table)
+        return
+    widths = [max(len(row[number]) for row in (columns, *rows)) for number in range(len(columns))]
+    for row in (columns, *rows):
+        cells = (cell.ljust(w) if n < 2 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        print("  ".join(cells).rstrip())
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.1f}"
