@@ -48,7 +48,7 @@ def delete(account: Account, wanted: Wanted) -> int:
             show(request for each in data for request in each.requests())
             return cli.OK
         asked = [f"endpoint {each.name}" for each in plans if each.name not in wanted.names and each.steps]
-        asked += [_described(each) for each in data]
+        asked += [f"{len(each.keys)} objects at {each.uri}" for each in data]
         if asked and not confirm(f"Delete {', '.join(asked)} in {session.region}?", wanted.yes):
             print("nothing was deleted", file=sys.stderr)
             return cli.REFUSED
@@ -79,8 +79,7 @@ def _data(session: Session, wanted: Wanted, plans: Sequence[Removal]) -> list[Pr
     found = [prefix.below(session, uri) for uri in uris]
     for each in found:
         prefix.check_unused(session, each, [plan.name for plan in plans])
-        if not each.keys and not each.unfinished:
-            print(f"{each.uri}: nothing is there", file=sys.stderr)
+        print(f"to delete: {_described(each)}", file=sys.stderr)
     return [each for each in found if each.keys or each.unfinished]
 
 
