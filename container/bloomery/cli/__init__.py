@@ -36,7 +36,10 @@ COMMANDS = (
     "autoscale",
     "cost",
     "delete",
+    "package",
+    "policies",
     "sagemaker-local",
+    "bench",
 )
 
 
