@@ -37,6 +37,7 @@ COMMANDS = (
     "cost",
     "delete",
     "package",
+    "deploy",
     "policies",
     "sagemaker-local",
     "bench",
