@@ -78,8 +78,10 @@ def _data(session: Session, wanted: Wanted, plans: Sequence[Removal]) -> list[Pr
         uris += prefix.uploaded_archives(session, [name for plan in plans for name in plan.models])
     found = [prefix.below(session, uri) for uri in uris]
     for each in found:
-        prefix.check_unused(session, each, [plan.name for plan in plans])
+        unseen = prefix.check_unused(session, each, [plan.name for plan in plans])
         print(f"to delete: {_described(each)}", file=sys.stderr)
+        if unseen:
+            print(f"note: you may not see whether {', '.join(unseen)} uses it", file=sys.stderr)
     return [each for each in found if each.keys or each.unfinished]
 
 

@@ -79,9 +79,7 @@ def test_copies_go_to_nothing_and_an_alarm_wakes_them(session: Session, sagemake
         return shown(session, name)[0].count
 
     until(lambda: copies() == 0, "no copy", 60)
-    (alarm,) = session.call(
-        "cloudwatch", "DescribeAlarms", AlarmNamePrefix=f"bloomery-wake-inference-component-{name}"
-    )["MetricAlarms"]
+    (alarm,) = session.call("cloudwatch", "DescribeAlarms", AlarmNamePrefix=f"{name}-c-bloomery-wake")["MetricAlarms"]
     policies = {each.name: each for each in shown(session, name)[0].target.policies}
     assert alarm["AlarmActions"] == [policies["bloomery-wake"].arn]
     assert policies["bloomery-wake"].alarms == (alarm["AlarmName"],)

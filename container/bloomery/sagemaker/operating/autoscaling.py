@@ -143,7 +143,7 @@ def _outdated(scaling: Scaling, target: ScalingTarget) -> Iterator[Request]:
 def _of_variant(endpoint: Description, variant: Variant, bounds: Bounds) -> Scaling:
     resource = variant_resource(endpoint.name, variant.name)
     if endpoint.asynchronous:
-        return scaling_requests.of_asynchronous(resource, endpoint.name, bounds)
+        return scaling_requests.of_asynchronous(resource, endpoint.name, variant.name, bounds)
     if bounds.least == 0:
         raise ScalingRefusedError(
             f"variant {variant.name} of {endpoint.name} cannot scale to 0: SageMaker keeps at least one instance of a "

@@ -67,11 +67,12 @@ def of_component(resource: str, component: str, bounds: Bounds) -> Scaling:
     """An inference component."""
     metric = "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution"
     followed = {"PredefinedMetricSpecification": {"PredefinedMetricType": metric}}
-    wakes = _Alarm("NoCapacityInvocationFailures", {"InferenceComponentName": component}, "Maximum", 30, 1)
+    dimensions = {"InferenceComponentName": component}
+    wakes = _Alarm(f"{component}-{WAKE}", "NoCapacityInvocationFailures", dimensions, "Maximum", 30, 1)
     return _scaling(resource, COPIES, bounds, followed, wakes)
 
 
-def of_asynchronous(resource: str, endpoint: str, bounds: Bounds) -> Scaling:
+def of_asynchronous(resource: str, endpoint: str, variant: str, bounds: Bounds) -> Scaling:
     """A variant of an asynchronous endpoint; ``concurrency`` is of requests that wait."""
     dimensions = {"EndpointName": endpoint}
     followed = {
@@ -82,14 +83,17 @@ def of_asynchronous(resource: str, endpoint: str, bounds: Bounds) -> Scaling:
             "Statistic": "Average",
         }
     }
-    wakes = _Alarm("HasBacklogWithoutCapacity", dimensions, "Average", 60, 2)
+    wakes = _Alarm(f"{endpoint}-{variant}-{WAKE}", "HasBacklogWithoutCapacity", dimensions, "Average", 60, 2)
     return _scaling(resource, INSTANCES, bounds, followed, wakes)
 
 
 @dataclass(frozen=True)
 class _Alarm:
-    """On when ``metric`` has been 1 for ``periods`` of ``seconds``."""
+    """On when ``metric`` has been 1 for ``periods`` of ``seconds``. ``name``: begins with the endpoint's or component's,
+    by which rights are given.
+    """
 
+    name: str
     metric: str
     dimensions: Mapping[str, str]
     statistic: str
@@ -136,8 +140,7 @@ def _wake(identity: Mapping[str, Any], wakes: _Alarm, bounds: Bounds) -> Wake:
         "StepScalingPolicyConfiguration": step,
     }
     alarm = {
-        # A name for each resource: alarms of one name replace each other.
-        "AlarmName": f"{WAKE}-{identity['ResourceId'].replace('/', '-')}",
+        "AlarmName": wakes.name,
         "AlarmDescription": "bloomery autoscale: requests come while there is no capacity",
         "AlarmActions": [POLICY_ARN],
         "Namespace": _METRICS,
