@@ -33,6 +33,7 @@ COMMANDS = (
     "ls",
     "status",
     "logs",
+    "autoscale",
     "cost",
     "delete",
     "package",

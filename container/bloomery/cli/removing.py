@@ -48,7 +48,7 @@ def delete(account: Account, wanted: Wanted) -> int:
             show(request for each in data for request in each.requests())
             return cli.OK
         asked = [f"endpoint {each.name}" for each in plans if each.name not in wanted.names and each.steps]
-        asked += [_described(each) for each in data]
+        asked += [f"{len(each.keys)} objects at {each.uri}" for each in data]
         if asked and not confirm(f"Delete {', '.join(asked)} in {session.region}?", wanted.yes):
             print("nothing was deleted", file=sys.stderr)
             return cli.REFUSED
@@ -78,9 +78,10 @@ def _data(session: Session, wanted: Wanted, plans: Sequence[Removal]) -> list[Pr
         uris += prefix.uploaded_archives(session, [name for plan in plans for name in plan.models])
     found = [prefix.below(session, uri) for uri in uris]
     for each in found:
-        prefix.check_unused(session, each, [plan.name for plan in plans])
-        if not each.keys and not each.unfinished:
-            print(f"{each.uri}: nothing is there", file=sys.stderr)
+        unseen = prefix.check_unused(session, each, [plan.name for plan in plans])
+        print(f"to delete: {_described(each)}", file=sys.stderr)
+        if unseen:
+            print(f"note: you may not see whether {', '.join(unseen)} uses it", file=sys.stderr)
     return [each for each in found if each.keys or each.unfinished]
 
 

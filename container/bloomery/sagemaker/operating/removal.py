@@ -86,7 +86,8 @@ def remove(
             done = f"; removed: {', '.join(removed)}" if removed else ""
             raise RemovalError(f"{step.what} cannot be removed: {error}{done}; left: {left}") from error
         (removed if was_there else absent).append(step.what)
-        seen(f"{step.what}: {'removed' if was_there else 'gone already'}")
+        done_with = "removed" if wait or step.request.operation != "DeleteEndpoint" else "being deleted"
+        seen(f"{step.what}: {done_with if was_there else 'gone already'}")
     return replace(plan, removed=tuple(removed), absent=tuple(absent))
 
 
