@@ -32,6 +32,7 @@ COMMANDS = (
     "upload",
     "sagemaker-local",
     "bench",
+    "verify",
 )
 
 
