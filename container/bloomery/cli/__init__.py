@@ -43,6 +43,7 @@ COMMANDS = (
     "plan",
     "sagemaker-local",
     "bench",
+    "verify",
 )
 
 

@@ -94,7 +94,8 @@ def _loaded(data: bytes) -> Any:
 def _read(record: Any, found: Tally) -> bool:
     """Take in one record; says whether it brought tokens."""
     if isinstance(record, list):
-        return any([_read_row(index, each, found) for index, each in enumerate(record)])
+        brought = [_read_row(index, each, found) for index, each in enumerate(record)]  # every one is to be read
+        return any(brought)
     if not isinstance(record, dict):
         return _add(0, str(record), found)
     if "error" in record:
@@ -143,7 +144,8 @@ def _read_choices(record: dict[str, Any], found: Tally) -> bool:
 def _read_row(row: int, record: Any, found: Tally) -> bool:
     """``{"token": …}`` of a stream, or ``{"generated_text": …}`` of one row."""
     if isinstance(record, list):  # DJLServing 0.20: a list per prompt
-        return any([_read_row(row, each, found) for each in record])
+        brought = [_read_row(row, each, found) for each in record]
+        return any(brought)
     if not isinstance(record, dict):
         return _add(row, str(record), found)
     details = record.get("details")

@@ -67,8 +67,8 @@ class HttpClient:
 
 
 class RuntimeClient:
-    """sagemaker-runtime, one thread per request that is under way. ``client`` is boto3's, without retries (a generation that
-    is asked for again would be measured twice), and stays its owner's."""
+    """sagemaker-runtime, one thread per request that is under way. ``client`` is boto3's, without retries: a generation
+    that is asked for again would be measured twice. It stays its owner's."""
 
     def __init__(self, client: Any, arguments: Mapping[str, str], threads: int) -> None:
         self._client, self._arguments = client, dict(arguments)

@@ -22,7 +22,8 @@ def render(reports: Sequence[Report]) -> str:
     costs = [report for report in reports if report.get("cost")]
     if costs:
         parts.append(cost_table(costs))
-    parts += [_remarks(report, named=len(reports) > 1) for report in reports]
+    said = [line for report in reports for line in remarks(report, named=len(reports) > 1)]
+    parts.append("\n".join(f"- {line}" for line in said))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -115,7 +116,8 @@ def _number(value: float | None, digits: int | None = None, missing: str = "–"
     return f"{value:,.{digits}f}"
 
 
-def _remarks(report: Report, *, named: bool) -> str:
+def remarks(report: Report, *, named: bool) -> list[str]:
+    """What a reader must know before relying on the figures; ``named``: of which report."""
     found = []
     if "table" in report:
         table = report["table"]
@@ -128,4 +130,4 @@ def _remarks(report: Report, *, named: bool) -> str:
     for warning, levels in by_warning.items():
         found.append(warning if len(levels) == len(report["levels"]) else f"{', '.join(levels)}: {warning}")
     begin = f"{report['name']}: " if named else ""
-    return "\n".join(f"- {begin}{each}" for each in found)
+    return [f"{begin}{each}" for each in found]

@@ -1,0 +1,99 @@
+"""Ask the endpoint, have the reference look at the answers in a process of its own, and judge."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import bloomery
+from bloomery.bench import tables
+from bloomery.bench.verifying.judging import SAFETY, Bounds, judge
+from bloomery.bench.verifying.served import Served
+from bloomery.errors import BenchmarkError
+
+SCHEMA = "bloomery.verify/1"
+_TAIL = 1500  # characters of what the child said before it failed
+
+
+def compare(
+    served: Sequence[Served], reference: str, *, revision: str | None, dtype: str | None, new_tokens: int, name: str
+) -> dict[str, Any]:
+    """The report as JSON would have it; ``passed`` is the verdict. Raises BenchmarkError when the reference cannot be
+    loaded or run."""
+    job = {
+        "reference": reference,
+        "revision": revision,
+        "dtype": dtype,
+        "new_tokens": new_tokens,
+        "served": [each.as_json() for each in served],
+    }
+    found = _examined(job)
+    bounds = Bounds.of(found["dtype"], found["rows"])
+    verdicts = [judge(each, row, bounds) for each, row in zip(served, found["rows"], strict=True)]
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "bloomery": bloomery.__version__,
+        "reference": reference,
+        "model": found["model"],
+        "passed": all(each.passed for each in verdicts),
+        "bounds": asdict(bounds) | {"safety": SAFETY},
+        "max_new_tokens": new_tokens,
+        "prompts": [asdict(each) | {"passed": each.passed} for each in verdicts],
+    }
+
+
+def _examined(job: dict[str, Any]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bloomery.bench.verifying.reference"]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(
+            f"the reference {job['reference']} could not be run (it needs bloomery[engines]):\n{done.stderr[-_TAIL:]}"
+        )
+    return dict(json.loads(done.stdout))
+
+
+def table(report: dict[str, Any]) -> str:
+    """Markdown, and the verdict in words."""
+    head = ["prompt", "tokens", "same", "first divergence", "gap", "log-prob error", "verdict"]
+    bounds = report["bounds"]
+    lines = [tables.markdown(head, [_row(each) for each in report["prompts"]]), ""]
+    lines.append(
+        f"{report['model']}; {bounds['dtype']} explains a gap of {bounds['gap']:.2g} and a log-probability error of "
+        f"{bounds['log_prob']:.2g} ({bounds['safety']:g} × what it changes in the reference itself)."
+    )
+    if any(each["by_text"] for each in report["prompts"]):
+        lines.append(
+            "The endpoint tells no token ids: its text was compared, token by token as the reference reads it."
+        )
+    lines += [f"- {_short(each['prompt'])}: {why}" for each in report["prompts"] for why in each["failures"]]
+    count = sum(not each["passed"] for each in report["prompts"])
+    lines.append("passed" if not count else f"FAILED: {count} of {len(report['prompts'])} prompts")
+    return "\n".join(lines)
+
+
+def _row(prompt: dict[str, Any]) -> list[str]:
+    first, error = prompt["first"], prompt["log_prob_error"]
+    parted = "none"
+    if first:
+        parted = f"{first['position']}: {first['served_text']!r}, reference {first['best_text']!r}"
+    return [
+        _short(prompt["prompt"]),
+        str(prompt["tokens"]),
+        str(prompt["same"]),
+        parted.replace("|", "\\|"),
+        f"{first['gap']:.2g}" if first else "–",
+        "–" if error is None else f"{error:.2g}",
+        "passed" if prompt["passed"] else "FAILED",
+    ]
+
+
+def _short(prompt: str) -> str:
+    line = " ".join(prompt.split()).replace("|", "\\|")
+    return line if len(line) <= 32 else f"{line[:31]}…"
