@@ -104,6 +104,10 @@ class AccessError(CallError):
 class DeploymentRefusedError(SageMakerError):
     """An endpoint is asked for that cannot be. ``findings``: all that is wrong (sagemaker/deploying/finding.py)."""
 
+    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
+
 
 class PackagingError(SageMakerError):
     """A model directory is not fit for a model.tar.gz. ``findings``: what was found in it

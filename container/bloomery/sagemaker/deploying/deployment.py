@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bloomery.errors import ConfigurationError
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES
@@ -43,7 +44,7 @@ class Deployment:
     checkpoint: str | None = None
     image: str | None = None
     role: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
     tensor_parallel: int | None = None
     instance_count: int = 1
     volume: int | None = None
@@ -61,8 +62,8 @@ class Deployment:
     upload_to: str | None = None
 
     @property
-    def variables(self) -> dict[str, str]:
-        """The container's environment."""
+    def variables(self) -> dict[str, Any]:
+        """The container's environment. Values ought to be text; who gives others is told."""
         given = dict(self.environment)
         if self.checkpoint is not None:
             given["OPTION_MODEL_ID"] = self.checkpoint

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from bloomery.errors import EndpointFailedError, SageMakerError
+from bloomery.errors import AccessError, EndpointFailedError, SageMakerError
 from bloomery.sagemaker.deploying.advice import advice
-from bloomery.sagemaker.deploying.container_log import ContainerLog
-from bloomery.sagemaker.deploying.events import Event, LogLine, Progress
+from bloomery.sagemaker.deploying.events import Event, Note, Progress
 from bloomery.sagemaker.operating.absence import ask
+from bloomery.sagemaker.operating.logs import LogLine, Logs, group_of_endpoint
 from bloomery.sagemaker.session import Session
 
 TAIL = 60  # lines of a failed endpoint's log
 _CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+_PING = re.compile(r"GET /ping")  # every few seconds while it loads, in any server's log of requests
+_CLOCKS = timedelta(seconds=5)  # by which they may differ
+_DELETION = 900.0  # seconds
 _PAUSE = {"aws": 10.0, "local": 0.3}  # seconds: an account's calls are counted, and shared with others
 _LATE_LOG = {"aws": 12.0, "local": 1.2}  # until the last lines of a container that died are in CloudWatch
 
@@ -27,21 +31,26 @@ def watch(session: Session, name: str) -> Iterator[Event]:
     Raises EndpointFailedError, which ends with what to do, and SageMakerError when there is no such endpoint.
     """
     found = _described(session, name)
-    log = ContainerLog(session, name, found["CreationTime"])
+    log = _Log(session, name, found["CreationTime"])
     tail: deque[str] = deque(maxlen=TAIL)
     spoken = False
     while True:
         for line in log.new():
-            spoken = True
-            tail.append(line.text)
+            if isinstance(line, LogLine):
+                spoken = True
+                tail.append(line.text)
             yield line
         status = found["EndpointStatus"]
         elapsed = (datetime.now(found["CreationTime"].tzinfo) - found["CreationTime"]).total_seconds()
         yield Progress(max(0.0, elapsed), status, _phase(status, spoken))
         if status == "Failed":
-            for line in _last(log, session.target):
-                tail.append(line.text)
-                yield line
+            end = time.monotonic() + _LATE_LOG[session.target]
+            while time.monotonic() < end and log.readable:
+                time.sleep(_PAUSE[session.target] / 2)
+                for line in log.new():
+                    if isinstance(line, LogLine):
+                        tail.append(line.text)
+                    yield line
             raise failed(name, found.get("FailureReason", ""), tuple(tail))
         if status not in _CHANGING:
             return
@@ -59,8 +68,11 @@ def failed(name: str, reason: str, log: tuple[str, ...]) -> EndpointFailedError:
 
 
 def gone(session: Session, name: str) -> None:
-    """Return when there is no endpoint ``name`` any more."""
+    """Return when there is no endpoint ``name`` any more. Raises SageMakerError when that takes too long."""
+    end = time.monotonic() + _DELETION
     while ask(session, "sagemaker", "DescribeEndpoint", EndpointName=name) is not None:
+        if time.monotonic() > end:
+            raise SageMakerError(f"endpoint {name} is still being deleted after {_DELETION:g} s")
         time.sleep(_PAUSE[session.target])
 
 
@@ -77,9 +89,19 @@ def _phase(status: str, spoken: bool) -> str:
     return "the container starts" if spoken else "a machine is found, image and model data are brought there"
 
 
-def _last(log: ContainerLog, target: str) -> Iterator[LogLine]:
-    """What comes late."""
-    end = time.monotonic() + _LATE_LOG[target]
-    while time.monotonic() < end and log.readable:
-        time.sleep(_PAUSE[target] / 2)
-        yield from log.new()
+class _Log:
+    """What an endpoint prints, as far as it may be read. One of the same name may have had the log before."""
+
+    def __init__(self, session: Session, name: str, since: datetime) -> None:
+        self._logs = Logs(session, [("", group_of_endpoint(name))], since - _CLOCKS)
+        self.readable = True
+
+    def new(self) -> Iterator[LogLine | Note]:
+        """Lines, or once the word that there will be none."""
+        if not self.readable:
+            return
+        try:
+            yield from (line for line in self._logs.new() if not _PING.search(line.text))
+        except AccessError as error:
+            self.readable = False
+            yield Note(f"the log cannot be shown: {error}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bloomery.errors import SageMakerError
-from bloomery.sagemaker.operating.absence import ask
+from bloomery.errors import CallError, SageMakerError
+from bloomery.sagemaker.operating.absence import ask, is_absence
 from bloomery.sagemaker.session import Session
 
 SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed")  # requests are answered
@@ -27,6 +27,11 @@ class Variant:
     wanted: int
     instances: int | None
     managed_scaling: Mapping[str, Any] | None
+
+    @property
+    def there(self) -> int:
+        """Instances that are there, or that are to be while the endpoint does not say."""
+        return self.wanted if self.instances is None else self.instances
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,14 @@ def existing(session: Session, name: str) -> Description:
 
 
 def components(session: Session, endpoint: str) -> list[Component]:
-    """Those of an endpoint, by name. Raises SageMakerError."""
-    names = [
-        each["InferenceComponentName"]
-        for page in session.pages("sagemaker", "ListInferenceComponents", EndpointNameEquals=endpoint)
-        for each in page["InferenceComponents"]
-    ]
+    """Those of an endpoint, by name; none of one that is gone. Raises SageMakerError."""
+    pages = session.pages("sagemaker", "ListInferenceComponents", EndpointNameEquals=endpoint)
+    try:
+        names = [each["InferenceComponentName"] for page in pages for each in page["InferenceComponents"]]
+    except CallError as error:
+        if not is_absence(error):
+            raise
+        return []
     answers = (
         ask(session, "sagemaker", "DescribeInferenceComponent", InferenceComponentName=each) for each in sorted(names)
     )

@@ -12,7 +12,7 @@ from bloomery.sagemaker.operating.expiry import CREATED_BY, expiry
 from bloomery.sagemaker.operating.prices import Prices
 from bloomery.sagemaker.session import Session
 
-_FREE = ("Failed", "OutOfService")  # statuses in which there are no instances
+_NONE = ("Failed", "OutOfService")  # statuses in which there are no instances
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,17 @@ def rows(session: Session, prices: Prices, now: datetime) -> Iterator[Row]:
 
 
 def instances_of(found: Description, prices: Prices) -> tuple[Instances, ...]:
-    """What an endpoint runs on now, by variant; those that it is to have while it is Creating."""
+    """What an endpoint runs on now, by variant: those that it is to have while it is Creating, none when it failed."""
     return tuple(
-        Instances(each.instance_type, each.wanted if each.instances is None else each.instances, price)
+        Instances(each.instance_type, 0 if found.status in _NONE else each.there, prices.of(each.instance_type))
         for each in found.variants
-        for price in [prices.of(each.instance_type)]
     )
 
 
 def _row(found: Description, tagged: dict[str, str], prices: Prices, now: datetime) -> Row:
     instances = instances_of(found, prices)
     age = max(now - found.created, timedelta())
-    hourly = 0.0 if found.status in _FREE else per_hour(instances)
+    hourly = per_hour(instances)
     return Row(
         name=found.name,
         status=found.status,
@@ -63,7 +62,7 @@ def _row(found: Description, tagged: dict[str, str], prices: Prices, now: dateti
         instances=instances,
         cost_per_hour=hourly,
         # What failed has had instances for a while: for how long is not said.
-        cost_so_far=None if hourly is None or found.status in _FREE else hourly * age.total_seconds() / 3600,
+        cost_so_far=None if hourly is None or found.status in _NONE else hourly * age.total_seconds() / 3600,
         expires=expiry(tagged),
         ours=CREATED_BY in tagged,
     )
