@@ -27,6 +27,7 @@ FOLDER = ROOT / "notebooks"
 # A virtual environment of its own has the notebook of the SageMaker SDK, which wants older packages than ours.
 _ENVIRONMENTS = {"6_sagemaker_sdk": ROOT / ".venv-clients"}
 _CELL_SECONDS, _EMULATOR_SECONDS = 900, 60
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _READY = re.compile(r"(?m)^ready: SageMaker on (\S+) ")
 
 
@@ -55,7 +56,8 @@ def run(
             url = emulator or stack.enter_context(emulating(folder))
             _execute(notebook, name, url, path)
     except Failed as failure:
-        raise Failed(f"{failure}\n{name}, executed so far: {path}") from failure
+        text = _COLOUR.sub("", str(failure))
+        raise Failed(f"{text}\n{name}, executed so far: {path}") from failure
     shutil.rmtree(folder)
     print(f"{name}: {len(notebook.cells)} cells in {time.monotonic() - started:.1f} s")
 
