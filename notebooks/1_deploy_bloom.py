@@ -48,8 +48,8 @@ if TARGET == "aws" and input("Make an endpoint? yes or no: ") != "yes":
 
 # %% [markdown]
 # ## Package
-# The archive holds code only, a few kilobytes: SageMaker copies and unpacks it before anything can start. The same files
-# always make the same bytes. `package` refuses what could not run, and says why.
+# The archive holds code only, a few kilobytes: SageMaker copies and unpacks it before anything can start. The same
+# files always make the same bytes. `package` refuses what could not run, and says why.
 
 # %%
 import tempfile
@@ -92,8 +92,6 @@ print("\n".join(planned.advice))
 # Then the container's own log is shown while it starts.
 
 # %%
-import sys
-
 from bloomery.cli.telling import Teller
 from bloomery.sagemaker.deploying import Deployment, Endpoint
 
@@ -132,7 +130,7 @@ for piece in pieces(endpoint.stream({"inputs": PROMPT, "parameters": GREEDY, "st
 # %% [markdown]
 # ## Clean up
 # Run this cell at the end, and after any failure. In a fresh kernel run the two cells at the top first. It removes the
-# endpoint with all that belongs to it, and everything below the notebook's folder in S3; what is gone already is no error.
+# endpoint with all that belongs to it, and everything below the notebook's folder in S3; what is gone is no error.
 
 # %% tags=["clean-up"]
 from bloomery.sagemaker.operating import prefix
