@@ -18,9 +18,7 @@ from bloomery.bench.endpoint import statistics
         (368, 0.99, (360, 368)),  # at most 9 of 368 above it: 98.5 %; at most 8: 96.4 %
     ],
 )
-def test_ranks_enclose_the_quantile(
-    count: int, quantile: float, expected: tuple[int | None, int | None]
-) -> None:
+def test_ranks_enclose_the_quantile(count: int, quantile: float, expected: tuple[int | None, int | None]) -> None:
     assert statistics.ranks(count, quantile, 0.95) == expected
 
 

@@ -37,7 +37,8 @@ def tally(reply: Reply, counter: TokenCounter | None = None) -> Tally:
     """Read ``reply``; ``counter`` counts the tokens of a text where the endpoint does not say."""
     found = Tally()
     records = list(_records(reply))
-    found.streamed = len(reply.pieces) > 1 and (len(records) > 1 or _is_stream(reply.content_type))
+    # A quick stream may arrive in one piece, and a whole answer in several.
+    found.streamed = _is_stream(reply.content_type) or len(records) > 1
     for moment, record in records:
         if _read(record, found):
             found.times.append(moment)

@@ -29,12 +29,13 @@ def main() -> None:
 
 def examine(job: dict[str, Any]) -> dict[str, Any]:
     """``job``: reference (a checkpoint), revision, dtype, new_tokens, served (list of Served)."""
+    from bloomery.checkpoints.checkpoint import locate
+
+    path = locate(job["reference"], revision=job["revision"]).on_disk()  # before torch: what is not there is said soon
+
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from bloomery.checkpoints.checkpoint import locate
-
-    path = locate(job["reference"], revision=job["revision"]).on_disk()
     tokenizer = AutoTokenizer.from_pretrained(path)
     dtype = job["dtype"] or _stored(AutoConfig.from_pretrained(path))
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
