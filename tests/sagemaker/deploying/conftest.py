@@ -26,7 +26,7 @@ TYPE, BUCKET = "ml.m5.xlarge", "deploying-tests"
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     directory = tmp_path_factory.mktemp("deploying")
     tables = directory / "tables.json"
-    tables.write_text(json.dumps({"quotas": {"ml.p4d.24xlarge": 0}}))
+    tables.write_text(json.dumps({"quotas": {"ml.p4d.24xlarge": 0}, "prices": {TYPE: {REGION: 0.25}}}))
     with emulating(directory / "state", *ECHO, "--tables", str(tables)) as running:
         yield running
 
