@@ -98,8 +98,7 @@ def _data(wanted: Deployment) -> Iterator[Finding]:
         yield error("model data", f"{data} is neither in S3 (s3://…) nor a directory of this machine")
     elif wanted.is_prefix and not data.endswith("/"):
         yield error(
-            "model data",
-            f"{data} is neither an archive (.tar.gz) nor a prefix: an uncompressed model ends with a slash",
+            "model data", f"{data} is no archive (.tar.gz), and an uncompressed model's prefix ends with a slash"
         )
     elif not wanted.is_prefix and not data.endswith(".tar.gz"):
         yield error("model data", f"{data} is no .tar.gz, and SageMaker takes no other archive: use `bloomery package`")
@@ -124,9 +123,7 @@ def _environment(wanted: Deployment) -> Iterator[Finding]:
     total = 0
     for name, value in wanted.variables.items():
         if not isinstance(value, str):
-            yield error(
-                "environment", f"{name} is {value!r}, a {type(value).__name__}: values are text, {str(value)!r}"
-            )
+            yield error("environment", f"{name} is {value!r}, of type {type(value).__name__}: write {str(value)!r}")
             continue
         total += len(name.encode()) + len(value.encode())
         if not _VARIABLE.fullmatch(name):
@@ -182,7 +179,8 @@ def _violations(shape: Any, value: Any, name: str) -> Iterator[Finding]:
         if wrong_type:
             yield error(what, f"{value!r} is no {'text' if shape.type_name == 'string' else 'number'}")
             return
-        for constraint in broken(shape, value):
+        constraint = next(broken(shape, value), None)  # a pattern repeats what a length says
+        if constraint is not None:
             yield error(what, _sentence(what, value, constraint))
 
 
