@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,15 +23,16 @@ _COLUMNS = (
     "GPUs",
     "ranks",
     "copies",
-    "GiB per GPU",
+    "usable GiB",
     "weights",
     "cache",
     "other",
     "free",
-    "max batch",
-    "max length",
+    "largest batch",
+    "largest length",
     "load s",
 )
+_WIDTH = 112  # of the whole table
 _QUOTAS = 6  # types of which the text names the account's quota
 
 
@@ -88,7 +90,7 @@ def _print(made: Plan, chosen: bool) -> None:
         print()
     small = [] if chosen else [option for option in made.best_of_each() if not option.fits]
     if small:
-        print("too small: " + ", ".join(f"{each.instance_type} (lacks {_gib(-each.free)} GiB)" for each in small))
+        print(_too_small(small))
         print()
     for line in _tail(made):
         print(line)
@@ -108,7 +110,7 @@ def _head(made: Plan) -> Iterator[str]:
     yield f"  kernel injection   {document['kernel_injection']['remark']}"
     yield f"  licence            {made.licence.name or 'none named'}: {made.licence.remark}"
     yield f"  work               batch {made.work.batch} of {made.work.length} tokens, prompt and answer together"
-    yield f"  cache              {megabytes(made.cache_per_token)} per token on all ranks together"
+    yield f"  cache              {made.cache_per_token / 1000:,.0f} KB per token on all ranks together"
     fullest = max(made.ranks, key=lambda rank: rank.total)
     parts = (
         (fullest.whole, "whole"),
@@ -117,7 +119,8 @@ def _head(made: Plan) -> Iterator[str]:
         (fullest.scales, "scales"),
     )
     said = " + ".join(f"{megabytes(size)} {name}" for size, name in parts if size)
-    yield f"  weights per rank   {megabytes(fullest.total)} on {len(made.ranks)} ranks: {said}"
+    ranks = "on one rank" if len(made.ranks) == 1 else f"on each of {len(made.ranks)} ranks"
+    yield f"  weights            {megabytes(fullest.total)} {ranks}: {said}"
 
 
 def _row(option: Option, priced: bool) -> list[str]:
@@ -144,7 +147,9 @@ def _row(option: Option, priced: bool) -> list[str]:
 def _tail(made: Plan) -> Iterator[str]:
     if option := made.recommended:
         disk = f"do not set it: {option.volume.local} GB of local NVMe" if option.volume.local else option.volume.size
-        yield f"recommended: {option.instance_type} with TENSOR_PARALLEL_DEGREE={option.degree}"
+        yield f"recommended: {option.instance_type}"
+        variables = " ".join(f"{name}={value}" for name, value in made.environment(option).items())
+        yield f"  Environment                                   {variables}"
         yield f"  VolumeSizeInGB                                {disk}"
         yield f"  ModelDataDownloadTimeoutInSeconds             {option.timeouts.download}"
         yield f"  ContainerStartupHealthCheckTimeoutInSeconds   {option.timeouts.startup}"
@@ -158,17 +163,29 @@ def _tail(made: Plan) -> Iterator[str]:
         yield f"note: {sentence}"
 
 
+def _too_small(small: Sequence[Option]) -> str:
+    sizes: dict[str, list[str]] = {}
+    for option in small:
+        family, _, size = option.instance_type.rpartition(".")
+        sizes.setdefault(family, []).append(size)
+    names = ", ".join(f"{family}.{{{','.join(each)}}}" for family, each in sorted(sizes.items()))
+    nearest = max(small, key=lambda option: option.free)
+    return f"too small: {names}; the nearest, {nearest.instance_type}, lacks {_gib(-nearest.free)} GiB on each GPU"
+
+
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(box=None, header_style="bold")
+        table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
         for number, name in enumerate(columns):
-            table.add_column(name, justify="right" if number > 1 else "left", no_wrap=number == 0)
+            header = name.replace(" ", "\n") if number else name
+            table.add_column(header, justify="right" if number > 1 else "left", no_wrap=True, vertical="bottom")
         for row in rows:
             table.add_row(*row, style="dim" if row[8].startswith("-") else None)
-        Console().print(table)
+        # A narrow terminal breaks a line in two, which is better than rich's shortening numbers.
+        Console(width=max(_WIDTH, shutil.get_terminal_size().columns)).print(table)
         return
     widths = [max(len(row[number]) for row in (columns, *rows)) for number in range(len(columns))]
     for row in (columns, *rows):

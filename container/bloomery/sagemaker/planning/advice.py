@@ -13,7 +13,8 @@ from bloomery.sagemaker.planning.shape import ModelShape
 from bloomery.sharding import FAMILIES
 
 _WITHOUT_BF16 = ("T4", "V100")  # emulated, several times slower than fp16
-_ORDER = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+_STORED = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
+_WANTED = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 
 def advice(
@@ -25,7 +26,7 @@ def advice(
     options: Sequence[Option],
 ) -> tuple[str, ...]:
     """In the order in which it matters. ``options``: the first is the one that is recommended."""
-    said = [*_of_checkpoint(facts, form), *_of_model(facts, shape, work, licence)]
+    said = [*_of_checkpoint(facts, form, options[0].degree if options else 1), *_of_model(facts, shape, work, licence)]
     if not options:
         return tuple(said)
     first = options[0]
@@ -33,9 +34,9 @@ def advice(
         said.append(_too_small(form, facts))
         return tuple(said)
     if form.int8 and kernel_injection(facts.config)[0]:
-        said.append("set option.kernel_inject=false: layers with DeepSpeed's own kernels are not made int8 on a GPU")
+        said.append("int8 takes option.kernel_inject=false: the layers of DeepSpeed's own kernels stay fp16 on a GPU")
     elif form.dtype == "int8" and form.injected:
-        said.append("int8 does nothing to layers with DeepSpeed's own kernels on a GPU: give --no-kernel-inject")
+        said.append("int8 does nothing to the layers of DeepSpeed's own kernels on a GPU: give --no-kernel-inject")
     if form.computed == "bf16" and first.accelerator in _WITHOUT_BF16:
         said.append(f"{first.accelerator} has no bf16 arithmetic: give --dtype fp16")
     if not first.volume.enough:
@@ -49,7 +50,7 @@ def advice(
     return tuple(said)
 
 
-def _of_checkpoint(facts: CheckpointFacts, form: Form) -> list[str]:
+def _of_checkpoint(facts: CheckpointFacts, form: Form, degree: int) -> list[str]:
     said = []
     if quantisation := facts.config.get("quantization_config"):
         method = quantisation.get("quant_method", "?") if isinstance(quantisation, dict) else quantisation
@@ -63,10 +64,10 @@ def _of_checkpoint(facts: CheckpointFacts, form: Form) -> list[str]:
             f"`bloomery shard {facts.uri} DST --tensor-parallel 1`"
         )
     stored = next(iter(facts.stored_dtypes), "")
-    if facts.format != "split" and {"F64": 8, "F32": 4}.get(stored, 0) > _ORDER[form.dtype]:
+    if facts.format != "split" and _STORED.get(stored, 0) > _WANTED[form.dtype]:
         said.append(
             f"the files hold {stored}, and {form.dtype} is wanted: `bloomery shard {facts.uri} DST --dtype "
-            f"{form.dtype} --tensor-parallel 1` makes them smaller to keep and faster to load"
+            f"{form.dtype} --tensor-parallel {degree}` makes them smaller to keep and faster to load"
         )
     return said
 
@@ -87,7 +88,7 @@ def _of_model(facts: CheckpointFacts, shape: ModelShape, work: Work, licence: Li
 
 def _too_small(form: Form, facts: CheckpointFacts) -> str:
     ways = ["a shorter --length or a smaller --batch"]
-    if _ORDER[form.dtype] > 2:
+    if _WANTED[form.dtype] > 2:
         ways.insert(0, "--dtype fp16")
     if form.dtype != "int8" and facts.model_type in FAMILIES:
         ways.insert(0, "--dtype int8")

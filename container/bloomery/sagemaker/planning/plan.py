@@ -45,8 +45,17 @@ class Plan:
         """The first that fits."""
         return next((option for option in self.options if option.fits), None)
 
+    def environment(self, option: Option) -> dict[str, str]:
+        """The container's variables for ``option``."""
+        return {
+            "TENSOR_PARALLEL_DEGREE": str(option.degree),
+            "OPTION_DTYPE": self.form.dtype,
+            "OPTION_KERNEL_INJECT": str(self.form.injected).lower(),
+            "OPTION_MAX_TOKENS": str(self.work.length),
+        }
+
     def best_of_each(self) -> list[Option]:
-        """One option of each instance type: the lowest degree that fits, or else the one that lacks least."""
+        """One option of each instance type: the first that fits, or else the one that lacks least."""
         found: dict[str, Option] = {}
         for option in self.options:
             known = found.setdefault(option.instance_type, option)
@@ -80,7 +89,9 @@ class Plan:
             "cache_bytes_per_token": self.cache_per_token,
             "licence": asdict(self.licence),
             "kernel_injection": {"available": available, "remark": remark, "planned": self.form.injected},
-            "options": [_option(option, self.quotas) for option in self.options],
+            "options": [
+                {**_option(option, self.quotas), "environment": self.environment(option)} for option in self.options
+            ],
             "recommended": self.recommended.instance_type if self.recommended else None,
             "advice": list(self.advice),
         }
