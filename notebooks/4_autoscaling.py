@@ -78,7 +78,7 @@ with under_load(lambda: instances.invoke(BODY), CLIENTS):
     until_count(session, instances.name, 2, seen=print)
 for activity in autoscaling.shown(session, instances.name)[0].activities:
     print(f"{activity.at:%H:%M:%S} {activity.what} ({activity.status})")
-instances.delete()
+print("removed:", ", ".join(instances.delete().removed))
 
 # %% [markdown]
 # ## 2. A queue
@@ -101,7 +101,7 @@ follow = autoscaling.planned(session, queue.name, Bounds(0, 1, 4.0, COOLDOWN, CO
 autoscaling.put_in_force(session, follow)
 until_count(session, queue.name, 0, seen=print)
 print(queue.invoke_async(BODY).result().decode())
-queue.delete()
+print("removed:", ", ".join(queue.delete().removed))
 
 # %% [markdown]
 # ## 3. Copies, down to nothing
