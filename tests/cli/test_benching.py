@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.support import token_server as tokens
 from tests.support.emulator import ROLE, Emulator, emulating, environment, until
 
