@@ -10,17 +10,15 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from bloomery.processes.control_group import ControlGroup
+
 
 def cores() -> int:
     """Cores in our affinity mask, less where a control group's quota allows fewer."""
     affinity = getattr(os, "sched_getaffinity", None)
     available = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        available = min(available, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
-        pass
-    return available
+    quota = ControlGroup().processors()
+    return available if quota is None else min(available, max(1, int(quota)))
 
 
 def processor() -> str:
@@ -73,10 +71,5 @@ def table_bytes(path: str | Path, name: str) -> int:
 
 def memory_available() -> int:
     """Bytes that new processes can have: the kernel's estimate, less where a control group's limit allows fewer."""
-    available = table_bytes("/proc/meminfo", "MemAvailable")
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no cgroup v2, or the limit is "max"
-        return available
-    return min(available, max(0, limit - used))
+    available, left = table_bytes("/proc/meminfo", "MemAvailable"), ControlGroup().memory_left()
+    return available if left is None else min(available, left)
