@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.support import token_server as tokens
 from tests.support.emulator import ROLE, Emulator, emulating, environment, until
 
@@ -160,5 +159,5 @@ def create(emulator: Emulator, name: str) -> None:
     def status() -> Any:
         return sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
 
-    until(lambda: status() != "Creating", "the endpoint to be in service")
+    until(lambda: status() != "Creating", "the endpoint to be in service", seconds=90)
     assert status() == "InService"

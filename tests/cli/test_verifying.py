@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-
 from tests.support.emulator import environment
 from tests.support.server import REPOSITORY, Server, serving
 
@@ -91,7 +90,7 @@ def test_mistakes_are_named(arguments: tuple[str, ...], code: int, words: str) -
     assert "Traceback" not in done.stderr
 
 
-def test_a_reference_that_is_not_there_is_said_so(server: Server, tmp_path: Path) -> None:
-    done = verify(server.url, "--reference", tmp_path / "absent", "--max-new-tokens", 2, code=1)
-    assert "could not be run" in done.stderr
-    assert "absent" in done.stderr
+def test_a_reference_that_is_not_there_is_said_so_before_the_endpoint_is_asked(tmp_path: Path) -> None:
+    done = verify("http://127.0.0.1:1", "--reference", tmp_path / "absent", code=1)
+    assert f"{tmp_path / 'absent'} does not exist" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -37,13 +37,11 @@ def verify(
         raise ConfigurationError(f"--dtype {dtype}: it must be one of {', '.join(DTYPES)}")
     asked = _prompts(prompts)
     sent = plan.read_parameters(parameters)
-    with terminable():
+    with terminable(), verifying.Reference(reference, revision) as model:
         with opened(endpoint, place, timeout) as target:
             served = ask_all(lambda: target.connect(stream=False), target.dialect, asked, new_tokens, sent)
         print(f"{len(served)} answers; comparing with {reference} …", file=sys.stderr)
-        report = verifying.compare(
-            served, reference, revision=revision, dtype=dtype, new_tokens=new_tokens, name=endpoint
-        )
+        report = model.compare(served, dtype=dtype, new_tokens=new_tokens, name=endpoint)
     print(verifying.table(report))
     if output:
         output.write_text(json.dumps(report, indent=1) + "\n")

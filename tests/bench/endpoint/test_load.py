@@ -17,20 +17,20 @@ from bloomery.bench.endpoint.workload import Workload
 
 
 class Held:
-    """Answers nothing until ``release`` is set."""
+    """Answers nothing until so many requests are there."""
 
-    def __init__(self, *, held: bool = False) -> None:
+    def __init__(self, *, releasing_at: int = 1) -> None:
         self.bodies: list[bytes] = []
         self.under_way = self.most = 0
-        self.release = asyncio.Event()
-        if not held:
-            self.release.set()
+        self._release, self._releasing_at = asyncio.Event(), releasing_at
 
     async def ask(self, body: bytes, *, stream: bool) -> Reply:
         self.bodies.append(body)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
-        await self.release.wait()
+        if len(self.bodies) == self._releasing_at:
+            self._release.set()
+        await self._release.wait()
         await asyncio.sleep(0)
         self.under_way -= 1
         return Reply(((now(), b'{"outputs": ["a"]}\n'),), "application/jsonlines")
@@ -54,17 +54,9 @@ async def test_a_closed_loop_ends_after_its_time() -> None:
 
 
 async def test_an_open_loop_sends_everything_though_nothing_is_answered() -> None:
-    client = Held(held=True)
+    client = Held(releasing_at=4)
     schedule = [Arrival(0.0), Arrival(0.001), Arrival(0.002), Arrival(0.002)]
-
-    async def release_once_all_are_there() -> None:
-        while len(client.bodies) < 4:
-            await asyncio.sleep(0.001)
-        client.release.set()
-
-    releasing = asyncio.create_task(release_once_all_are_there())
     calls = await opened(client, Workload(), Level("rate", 1, None), schedule, None, lambda _: None)
-    await releasing
     assert client.most == 4
     assert len(calls) == 4
 

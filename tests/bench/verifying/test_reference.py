@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tests.support.tiny_models import tiny_model
 
 from bloomery.bench.verifying.judging import Bounds, judge
 from bloomery.bench.verifying.reference import examine
 from bloomery.bench.verifying.served import Served
-from tests.support.tiny_models import tiny_model
 
 PROMPTS = ("To be, or not to be", "Shall I compare thee", "slings and arrows")
 NEW = 12
@@ -45,8 +45,7 @@ def answers(checkpoint: Path, dtype: torch.dtype = torch.float32, change: Any = 
 
 
 def examined(checkpoint: Path, served: list[Served], dtype: str) -> dict[str, Any]:
-    job = {"reference": str(checkpoint), "revision": None, "dtype": dtype, "new_tokens": NEW}
-    return examine(job | {"served": [each.as_json() for each in served]})
+    return examine(str(checkpoint), dtype, NEW, [each.as_json() for each in served])
 
 
 def passed(served: list[Served], found: dict[str, Any]) -> list[bool]:

@@ -39,5 +39,5 @@ def test_text_alone() -> None:
 
 
 def test_what_is_no_answer_is_refused_with_its_begin() -> None:
-    with pytest.raises(BenchmarkError, match="no known form.*predictions"):
+    with pytest.raises(BenchmarkError, match=r"no known form.*predictions"):
         read_answer("To be", b'{"predictions": []}')

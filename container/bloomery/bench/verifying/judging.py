@@ -4,8 +4,9 @@ At a position the endpoint chose token s, and the reference prefers token b; gap
 Rounding turns the order of b and s around only if it moves the difference of their logits by more than the gap. How
 far a format moves such differences depends on the model, and is measured: the reference itself is run in that format
 on the same tokens, and ``swing`` is the largest change of a difference among the ten likeliest tokens of any position.
-An endpoint rounds the same numbers in another order (other kernels, sums over shards that are rounded once more), so
-its errors are another draw from the same distribution; ``SAFETY`` times the largest of the first draw covers them.
+An endpoint rounds the same numbers in another order (other kernels), so its errors are another draw from the same
+distribution, or from one half as wide again where sums over shards are rounded once more. The largest of hundreds of
+draws is about three standard deviations; ``SAFETY`` times that is six of the wider distribution.
 
     explained:  gap <= SAFETY x swing          and          |log p served - log p reference| <= SAFETY x noise
 
@@ -22,7 +23,7 @@ from typing import Any
 
 from bloomery.bench.verifying.served import Served
 
-SAFETY = 4.0
+SAFETY = 3.0
 # Half the distance between 1 and the next number; of int8 that of fp32, in which such a model computes.
 UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-24}
 # Log-probabilities of about 10 are themselves rounded, and sent as text: a model whose noise happens to be nil on few

@@ -1,4 +1,4 @@
-"""The process that has the unsharded model: ``python -m bloomery.bench.verifying.reference < job.json > found.json``.
+"""The process that has the unsharded model: ``python -m bloomery.bench.verifying.reference``.
 
 Every answer is gone through with the tokens that the endpoint chose ("teacher forcing"): one divergence does not make
 all that follows incomparable. The model is transformers' own, in fp32. It is gone through once more in the number
@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bloomery.errors import BloomeryError
+
 TOP = 10  # tokens per position whose log-probabilities are compared: those that could be chosen
 _CANDIDATES = 256  # tokens that are tried as the next piece of a text
 _UNFINISHED = "\ufffd"  # what half a character is decoded to
@@ -20,28 +22,44 @@ _DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
 def main() -> None:
-    """Read the job, write what was found."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not mix with the answer
-    with answers:
-        json.dump(examine(json.load(sys.stdin)), answers)
+    """Two lines of JSON come, and each is answered by one: which checkpoint, and what was served."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    for step in (_locate, _examine):
+        line = sys.stdin.readline()
+        if not line:  # the endpoint could not be asked
+            return
+        try:
+            found = step(json.loads(line))
+        except BloomeryError as error:
+            found = {"error": str(error)}
+        except ImportError as error:
+            found = {"error": f"torch and transformers are needed: pip install 'bloomery[engines]' ({error})"}
+        answers.write(json.dumps(found) + "\n")
 
 
-def examine(job: dict[str, Any]) -> dict[str, Any]:
-    """``job``: reference (a checkpoint), revision, dtype, new_tokens, served (list of Served)."""
+def _locate(job: dict[str, Any]) -> dict[str, Any]:
+    """Fetched now, where it is not here yet: before the endpoint computes for nothing."""
     from bloomery.checkpoints.checkpoint import locate
 
-    path = locate(job["reference"], revision=job["revision"]).on_disk()  # before torch: what is not there is said soon
+    return {"path": str(locate(job["reference"], revision=job["revision"]).on_disk())}
 
+
+def _examine(job: dict[str, Any]) -> dict[str, Any]:
+    return examine(job["path"], job["dtype"], job["new_tokens"], job["served"])
+
+
+def examine(path: str, dtype: str | None, new_tokens: int, served: list[dict[str, Any]]) -> dict[str, Any]:
+    """``path``: the checkpoint's directory; ``served``: as Served has it."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(path)
-    dtype = job["dtype"] or _stored(AutoConfig.from_pretrained(path))
+    dtype = dtype or _stored(AutoConfig.from_pretrained(path))
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     described = _described(model)
     with torch.inference_mode():
-        rows = [_Row(each, tokenizer, job["new_tokens"]) for each in job["served"]]
+        rows = [_Row(each, tokenizer, new_tokens) for each in served]
         for row in rows:
             row.look(model, torch)
         model = _in_format(model, dtype, torch)

@@ -208,7 +208,9 @@ def described(reports: Sequence[Report]) -> str:
     work = newest["workload"]
     prompts = "1 prompt" if work["batch"] == 1 else f"{work['batch']} prompts"
     told = f"{prompts} × {work['max_new_tokens']} new tokens per request, {newest['time'][:10]}"
-    return escape(f"{told}, client on {newest['client']['cores']} cores of {newest['client']['machine']}")
+    others = max(level["processor"]["others"] for report in reports for level in report["levels"])
+    client = f"client on {newest['client']['cores']} cores of {newest['client']['machine']}"
+    return escape(f"{told}, {client}, of which others took up to {others:.0%}")
 
 
 def _swept(reports: Sequence[Report], preferred: str) -> tuple[str, list[tuple[str, list[Level]]]]:

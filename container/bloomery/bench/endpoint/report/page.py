@@ -19,6 +19,7 @@ main{max-width:1240px;margin:0 auto;padding:40px 24px 64px}
 h1{font-size:26px;line-height:1.2;margin:0 0 4px;letter-spacing:-.01em;overflow-wrap:anywhere}
 h2{font-size:17px;margin:40px 0 12px}
 .sub{color:var(--soft);margin:0}
+.whose{margin:24px 0 -18px;font-weight:600}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px;margin:28px 0 0}
 .tile,.panel{background:var(--card);border:1px solid var(--edge);border-radius:12px}
 .tile{padding:14px 16px}
@@ -58,7 +59,7 @@ def render(reports: Sequence[Report]) -> str:
         f"<title>{escape(title)}: bloomery bench</title><style>{style.variables()}{style.plots()}"
         f"{_STYLE.replace('FONT', style.FONT)}</style></head><body><main>"
         f'<h1>{escape(title)}</h1><p class="sub">{charts.described(reports)}</p>'
-        f"{_tiles(newest)}{_warnings(reports)}"
+        f"{_tiles(newest, several=len(reports) > 1)}{_warnings(reports)}"
         f'<div class="plots">{_plots(reports)}</div>'
         f"{_published(reports)}{_levels(reports)}{_errors(reports)}{_circumstances(reports)}"
         "<footer>Latency and time to first token begin when a request was due. In brackets, and in the tables: 95 % "
@@ -76,7 +77,7 @@ def _plots(reports: Sequence[Report]) -> str:
     return "".join(panels)
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: Report, *, several: bool) -> str:
     best = next(level for level in report["levels"] if level["load"]["name"] == report["best_level"])
     first = report["levels"][0]
     tiles: list[tuple[str, str, str]] = []
@@ -107,8 +108,10 @@ def _tiles(report: Report) -> str:
         tiles.append(
             (_short(cost["per_million_output_tokens"]), "", f"per million tokens, {cost['per_hour']:g} an hour")
         )
+    caption = f'<p class="whose">{escape(report["name"])}</p>' if several else ""
     return (
-        '<div class="tiles">'
+        caption
+        + '<div class="tiles">'
         + "".join(
             f'<div class="tile"><b>{escape(value)}<small>{escape(unit)}</small></b><span>{escape(words)}</span></div>'
             for value, unit, words in tiles
@@ -187,8 +190,9 @@ def _circumstances(reports: Sequence[Report]) -> str:
         work, client = report["workload"], report["client"]
         told = {
             "measured": report["time"],
-            "asked for": f"{work['batch']} prompt(s) × {work['max_new_tokens']} new tokens, {work['prompts']} prompts"
-            + (", streamed" if work["stream"] else ""),
+            "asked for": f"{work['batch']} × {work['max_new_tokens']} new tokens per request"
+            + ("; streamed" if work["stream"] else "; whole answers"),
+            "prompts": work["prompts"],
             "client": f"{client['machine']}, {client['cores']} cores, bloomery {report['bloomery']}",
             "load time from": report["load_seconds_from"],
             "tokens counted by": ", ".join({each for level in report["levels"] for each in level["tokens_counted_by"]})
