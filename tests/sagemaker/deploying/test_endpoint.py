@@ -164,11 +164,6 @@ class TestFailures:
         endpoint.delete()
         assert left(session, wanted.name) == []
 
-    def test_with_rollback_nothing_is_left(self, session: Session, wanted: Deployment) -> None:
-        with pytest.raises(EndpointFailedError):
-            Endpoint.deploy(replace(wanted, environment={"DIE_AT_START": "3"}), session, order=Order(rollback=True))
-        assert left(session, wanted.name) == []
-
     def test_what_was_made_goes_when_the_endpoint_is_refused(
         self, session: Session, wanted: Deployment, fault: Callable[..., None]
     ) -> None:
@@ -178,6 +173,7 @@ class TestFailures:
         assert f"'{TYPE} for endpoint usage'" in str(caught.value)
         assert left(session, wanted.name) == []
 
+    @pytest.mark.full
     def test_throttling_is_waited_out(self, session: Session, wanted: Deployment, fault: Callable[..., None]) -> None:
         fault("ThrottlingException", operation="CreateEndpointConfig", times=1)
         with Endpoint.deploy(wanted, session) as endpoint:

@@ -97,9 +97,7 @@ def _data(wanted: Deployment) -> Iterator[Finding]:
     elif not data.startswith("s3://"):
         yield error("model data", f"{data} is neither in S3 (s3://…) nor a directory of this machine")
     elif wanted.is_prefix and not data.endswith("/"):
-        yield error(
-            "model data", f"{data} is no archive (.tar.gz), and an uncompressed model's prefix ends with a slash"
-        )
+        yield error("model data", f"{data} is no .tar.gz, and the prefix of an uncompressed model ends with a slash")
     elif not wanted.is_prefix and not data.endswith(".tar.gz"):
         yield error("model data", f"{data} is no .tar.gz, and SageMaker takes no other archive: use `bloomery package`")
     checkpoint = wanted.checkpoint
