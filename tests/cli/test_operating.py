@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from bloomery.cli import autoscaling, costing, following, human, listing, removi
 from bloomery.cli.account import Account
 from bloomery.errors import ConfigurationError
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES
+from bloomery.sagemaker.operating.removal import remove
 from bloomery.sagemaker.session import Session
 
 OURS = {CREATED_BY: "bloomery 0", EXPIRES: "2026-11-24T00:00:00Z"}
@@ -132,33 +134,34 @@ def test_logs_of_several_instances_name_them(account: Account, session: Session,
     assert "there is no endpoint absent in us-west-2, and no log of one" in capsys.readouterr().err
 
 
-def test_following_a_log(account: Account, session: Session, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown, out = threading.Event(), io.StringIO()
+def test_a_log_is_followed_until_its_endpoint_is_gone(
+    account: Account, session: Session, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint(session.client("sagemaker"), "followed")
+    printed = threading.Event()
 
-    class Enough(Exception):
-        """Ctrl-C."""
-
-    class Seen(io.StringIO):
+    class Screen(io.StringIO):
         def write(self, text: str) -> int:
-            out.write(text)
-            if "followed" in text:
-                raise Enough
-            if "started" in text:
-                shown.set()
-            return len(text)
+            printed.set()
+            return super().write(text)
 
-    def ask() -> None:
-        shown.wait(30)
-        body = json.dumps({"do": {"sleep": 0, "why": "followed"}})
-        session.runtime.invoke_endpoint(EndpointName=there, Body=body)["Body"].read()
+    def use_and_remove() -> None:
+        printed.wait(60)
+        for number in range(3):
+            body = json.dumps({"do": {"sleep": 0, "number": number}})
+            session.runtime.invoke_endpoint(EndpointName="followed", Body=body)["Body"].read()
+        remove(session, "followed")
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    monkeypatch.setattr("sys.stdout", Seen())
-    with pytest.raises(Enough):
-        following.logs(account, following.Wanted(there, True, None, None, None))
-    asking.join()
-    assert out.getvalue().count("started with serve") == 1
+    user, screen = threading.Thread(target=use_and_remove), Screen()
+    user.start()
+    monkeypatch.setattr("sys.stdout", screen)
+    following.logs(account, following.Wanted("followed", True, None, None, "asked|started"))
+    user.join()
+    assert [line.partition("  ")[2] for line in screen.getvalue().splitlines()] == [
+        "started with serve",
+        *(f'asked to {{"sleep": 0, "number": {number}}}' for number in range(3)),
+    ]
+    assert capsys.readouterr().err == "endpoint followed is gone\n"
 
 
 @pytest.mark.parametrize(
@@ -181,8 +184,6 @@ def test_a_wrong_choice_of_lines(account: Account, since: str | None, grep: str 
 
 
 def test_autoscale_from_beginning_to_end(account: Account, there: str, capsys: Printed) -> None:
-    from dataclasses import replace
-
     asked = replace(NOTHING, least=1, most=3, concurrency=4.0)
     assert autoscaling.autoscale(account, replace(asked, dry_run=True)) == cli.OK
     requests = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -211,8 +212,6 @@ def test_autoscale_from_beginning_to_end(account: Account, there: str, capsys: P
     ],
 )
 def test_autoscale_is_told_one_thing(account: Account, given: dict[str, Any], told: str) -> None:
-    from dataclasses import replace
-
     with pytest.raises(ConfigurationError, match=told):
         autoscaling.autoscale(account, replace(NOTHING, **given))
 

@@ -11,7 +11,7 @@ from bloomery import cli
 from bloomery.checkpoints.progress import megabytes
 from bloomery.cli.account import Account, confirm, show
 from bloomery.cli.interruption import terminable
-from bloomery.errors import ConfigurationError, SageMakerError
+from bloomery.errors import ConfigurationError, RemovalError, SageMakerError
 from bloomery.sagemaker.operating import prefix
 from bloomery.sagemaker.operating.expiry import expired
 from bloomery.sagemaker.operating.prefix import Prefix
@@ -73,16 +73,26 @@ def _names(session: Session, wanted: Wanted) -> list[str]:
 
 def _data(session: Session, wanted: Wanted, plans: Sequence[Removal]) -> list[Prefix]:
     """What lies in S3 and is to go. Raises RemovalError when an endpoint that stays uses it."""
-    uris = [wanted.checkpoint] if wanted.checkpoint is not None else []
-    if wanted.artefacts:
-        uris += prefix.uploaded_archives(session, [name for plan in plans for name in plan.models])
-    found = [prefix.below(session, uri) for uri in uris]
-    for each in found:
-        unseen = prefix.check_unused(session, each, [plan.name for plan in plans])
-        print(f"to delete: {_described(each)}", file=sys.stderr)
-        if unseen:
-            print(f"note: you may not see whether {', '.join(unseen)} uses it", file=sys.stderr)
+    found = []
+    if wanted.checkpoint is not None:
+        found.append(_unused(session, wanted.checkpoint, plans))
+    models = [name for plan in plans for name in plan.models] if wanted.artefacts else []
+    for uri in prefix.uploaded_archives(session, models):
+        try:
+            found.append(_unused(session, uri, plans))
+        except RemovalError as error:  # equal archives are one object: another endpoint may have the same
+            print(f"kept: {error}", file=sys.stderr)
     return [each for each in found if each.keys or each.unfinished]
+
+
+def _unused(session: Session, uri: str, plans: Sequence[Removal]) -> Prefix:
+    """What lies at ``uri``; RemovalError when an endpoint that stays uses it."""
+    found = prefix.below(session, uri)
+    unseen = prefix.check_unused(session, found, [plan.name for plan in plans])
+    print(f"to delete: {_described(found)}", file=sys.stderr)
+    if unseen:
+        print(f"note: you may not see whether {', '.join(unseen)} uses it", file=sys.stderr)
+    return found
 
 
 def _described(found: Prefix) -> str:
@@ -108,4 +118,7 @@ def _remove(session: Session, name: str, wanted: Wanted) -> bool:
     except SageMakerError as error:
         print(f"bloomery: {name}: {error}", file=sys.stderr)
         return False
+    except KeyboardInterrupt:
+        print(f"{name} may not be gone in whole: `bloomery delete {name}` again removes what is left", file=sys.stderr)
+        raise
     return True

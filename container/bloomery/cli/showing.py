@@ -55,7 +55,8 @@ def _print(found: Status) -> None:
     for variant in endpoint.variants:
         count = f"{variant.there}" if variant.there == variant.wanted else f"{variant.there} of {variant.wanted}"
         model = f", model {variant.model}" if variant.model else ""
-        print(f"variant {variant.name}: {variant.instance_type or human.UNKNOWN} × {count}{model}")
+        kind = variant.instance_type or " or ".join(variant.pools) or human.UNKNOWN
+        print(f"variant {variant.name}: {kind} × {count}{model}")
     for component in found.components:
         count = f"{component.copies} of {component.wanted} copies"
         print(f"component {component.name}: {component.status}, {count}")

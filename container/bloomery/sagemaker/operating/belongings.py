@@ -9,7 +9,7 @@ from typing import Any
 
 from bloomery.errors import AccessError
 from bloomery.sagemaker.operating.absence import ask
-from bloomery.sagemaker.operating.description import Component, Description, components, describe
+from bloomery.sagemaker.operating.description import Component, Description, components, describe, models_of
 from bloomery.sagemaker.operating.scaling_targets import ScalingTarget, registered
 from bloomery.sagemaker.session import Session
 
@@ -87,7 +87,7 @@ def _models(session: Session, config: str) -> list[str] | None:
     if found is None:
         return None
     variants = (*found.get("ProductionVariants", ()), *found.get("ShadowProductionVariants", ()))
-    return [each["ModelName"] for each in variants if "ModelName" in each]
+    return [model for each in variants for model in models_of(each)]
 
 
 def model_data(session: Session, model: str) -> set[str]:

@@ -44,10 +44,13 @@ def rows(session: Session, prices: Prices, now: datetime) -> Iterator[Row]:
 
 def instances_of(found: Description, prices: Prices) -> tuple[Instances, ...]:
     """What an endpoint runs on now, by variant: those that it is to have while it is Creating, none when it failed."""
-    return tuple(
-        Instances(each.instance_type, 0 if found.status in _NONE else each.there, prices.of(each.instance_type))
+    counts = [
+        (kind, count)
         for each in found.variants
-    )
+        for kind, count in (each.pools.items() if each.pools else ((each.instance_type, each.there),))
+    ]
+    none = found.status in _NONE
+    return tuple(Instances(kind, 0 if none else count, prices.of(kind)) for kind, count in counts)
 
 
 def _row(found: Description, tagged: dict[str, str], prices: Prices, now: datetime) -> Row:
