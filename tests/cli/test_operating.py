@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,24 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="module")
-def account(emulator: Emulator) -> Account:
-    return Account("local", REGION, None, emulator.url)
+def session(emulator: Emulator) -> Iterator[Session]:
+    with Account("local", REGION, None, emulator.url).open() as opened:
+        yield opened
+
+
+@dataclass(frozen=True)
+class Opened(Account):
+    """One session for all commands: half a second goes into each one's clients."""
+
+    session: Any = None
+
+    def open(self) -> Any:
+        return contextlib.nullcontext(self.session)
 
 
 @pytest.fixture(scope="module")
-def session(account: Account) -> Iterator[Session]:
-    with account.open() as opened:
-        yield opened
+def account(session: Session) -> Account:
+    return Opened(session=session)
 
 
 @pytest.fixture(scope="module")
