@@ -38,6 +38,7 @@ COMMANDS = (
     "delete",
     "package",
     "deploy",
+    "invoke",
     "policies",
     "sagemaker-local",
     "bench",

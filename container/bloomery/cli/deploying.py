@@ -14,7 +14,7 @@ from bloomery.errors import ConfigurationError, EndpointFailedError
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.ordering import Order, Prepared, carry_out, prepare
 from bloomery.sagemaker.operating.prices import Prices
-from bloomery.sagemaker.session import Session
+from bloomery.sagemaker.session import DEFAULT_REGION, DEFAULT_URL, Session
 
 
 def deploy(account: Account, wanted: Deployment, order: Order, price: float | None, dry_run: bool, yes: bool) -> int:
@@ -95,4 +95,6 @@ def _where(session: Session) -> str:
     """What the next command needs to reach the same place."""
     if not session.is_emulator:
         return f" --region {session.region}"
-    return f" --target local --endpoint-url {session.url} --region {session.region}"
+    url = "" if session.url == DEFAULT_URL else f" --endpoint-url {session.url}"
+    region = "" if session.region == DEFAULT_REGION else f" --region {session.region}"
+    return f" --target local{url}{region}"

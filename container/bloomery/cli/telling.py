@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 from bloomery.sagemaker.deploying.events import Event, Note, Progress
 from bloomery.sagemaker.operating.logs import LogLine
 
+_STAMPED = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:")
 _QUIET = 30.0  # seconds between two lines of the same status, where there is no terminal
 
 
@@ -32,7 +34,8 @@ class Teller:
                 self.accepted = (self.accepted or text.startswith("CreateEndpoint ")) and "DeleteEndpoint " not in text
                 self._line(text)
             case LogLine():
-                self._line(f"{event.at.astimezone():%H:%M:%S}  {event.text}")
+                stamped = _STAMPED.match(event.text)
+                self._line(event.text if stamped else f"{event.at.astimezone():%H:%M:%S}  {event.text}")
             case Progress(elapsed, status, phase):
                 self.elapsed = elapsed
                 self._progress(elapsed, status, phase)

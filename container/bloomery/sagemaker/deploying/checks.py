@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from bloomery.sagemaker.constraints import Constraint, broken
@@ -97,13 +98,12 @@ def _data(wanted: Deployment) -> Iterator[Finding]:
         yield error("model data", f"{data} is neither in S3 (s3://…) nor a directory of this machine")
     elif wanted.is_prefix and not data.endswith("/"):
         yield error(
-            "model data",
-            f"{data} is neither an archive (.tar.gz) nor a prefix: an uncompressed model ends with a slash",
+            "model data", f"{data} is no archive (.tar.gz), and an uncompressed model's prefix ends with a slash"
         )
     elif not wanted.is_prefix and not data.endswith(".tar.gz"):
         yield error("model data", f"{data} is no .tar.gz, and SageMaker takes no other archive: use `bloomery package`")
     checkpoint = wanted.checkpoint
-    if checkpoint is not None and checkpoint.startswith(_PATHS) and not checkpoint.startswith("/opt/ml"):
+    if checkpoint is not None and not checkpoint.startswith("/opt/ml") and _is_here(checkpoint):
         yield error(
             "checkpoint",
             f"{checkpoint} is a directory of this machine, which the container does not have: bring it to S3 with "
@@ -115,13 +115,15 @@ def _data(wanted: Deployment) -> Iterator[Finding]:
         yield error("checkpoint", "OPTION_MODEL_ID is in the environment, too: give one of the two")
 
 
+def _is_here(checkpoint: str) -> bool:
+    return checkpoint.startswith(_PATHS) or ("://" not in checkpoint and Path(checkpoint).is_dir())
+
+
 def _environment(wanted: Deployment) -> Iterator[Finding]:
     total = 0
     for name, value in wanted.variables.items():
         if not isinstance(value, str):
-            yield error(
-                "environment", f"{name} is {value!r}, a {type(value).__name__}: values are text, {str(value)!r}"
-            )
+            yield error("environment", f"{name} is {value!r}, of type {type(value).__name__}: write {str(value)!r}")
             continue
         total += len(name.encode()) + len(value.encode())
         if not _VARIABLE.fullmatch(name):
@@ -177,7 +179,8 @@ def _violations(shape: Any, value: Any, name: str) -> Iterator[Finding]:
         if wrong_type:
             yield error(what, f"{value!r} is no {'text' if shape.type_name == 'string' else 'number'}")
             return
-        for constraint in broken(shape, value):
+        constraint = next(broken(shape, value), None)  # a pattern repeats what a length says
+        if constraint is not None:
             yield error(what, _sentence(what, value, constraint))
 
 

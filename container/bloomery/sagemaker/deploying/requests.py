@@ -27,7 +27,7 @@ def create_model(wanted: Deployment, now: datetime) -> Request:
         "PrimaryContainer": container,
         "Tags": _tags(wanted, now),
     }
-    if wanted.subnets or wanted.security_groups:
+    if wanted.subnets and wanted.security_groups:
         parameters["VpcConfig"] = {
             "SecurityGroupIds": list(wanted.security_groups),
             "Subnets": list(wanted.subnets),

@@ -31,6 +31,8 @@ def model_data(session: Session, wanted: Deployment, *, uploads: bool) -> Iterat
     uri = wanted.model_data
     if uri is None or not uri.startswith("s3://"):
         return
+    if uploads and session.is_emulator:  # where the bucket is made, too
+        return
     bucket, key = split(uri)
     wrong = list(_bucket(session, "model data", bucket, needed_here=True))
     yield from wrong

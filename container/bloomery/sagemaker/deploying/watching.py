@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from bloomery.sagemaker.session import Session
 
 TAIL = 60  # lines of a failed endpoint's log
 _CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+_PING = re.compile(r"GET /ping")  # every few seconds while it loads, in any server's log of requests
 _CLOCKS = timedelta(seconds=5)  # by which they may differ
 _DELETION = 900.0  # seconds
 _PAUSE = {"aws": 10.0, "local": 0.3}  # seconds: an account's calls are counted, and shared with others
@@ -99,7 +101,7 @@ class _Log:
         if not self.readable:
             return
         try:
-            yield from self._logs.new()
+            yield from (line for line in self._logs.new() if not _PING.search(line.text))
         except AccessError as error:
             self.readable = False
             yield Note(f"the log cannot be shown: {error}")
