@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sagemaker.operating.conftest import ECHO, TYPE, component, endpoint, in_status
+from tests.sagemaker.operating.conftest import ECHO, TYPE, component, endpoint, fault, in_status, model
 from tests.support.emulator import REGION, Emulator, emulating, until
 
 from bloomery import cli
@@ -260,7 +260,7 @@ def test_delete_asks_before_it_touches_what_was_not_named(
     data = {"checkpoint": "s3://checkpoints/bloom/"}
     with pytest.raises(ConfigurationError, match=r"Delete endpoint expired, endpoint shown in us-west-2.* --yes"):
         removing.delete(account, wanted(expired=True))
-    with pytest.raises(ConfigurationError, match="Delete 1 objects at s3://checkpoints/bloom/ in us-west-2"):
+    with pytest.raises(ConfigurationError, match="Delete 1 object at s3://checkpoints/bloom/ in us-west-2"):
         removing.delete(account, wanted(**data))
     capsys.readouterr()
     assert removing.delete(account, wanted("expired", dry_run=True, **data)) == cli.OK
@@ -271,10 +271,35 @@ def test_delete_asks_before_it_touches_what_was_not_named(
         "DeleteModel",
         "DeleteObjects",
     ]
-    assert "to delete: s3://checkpoints/bloom/ (1 objects, 2.0 MB)" in err
+    assert "to delete: s3://checkpoints/bloom/ (1 object, 2.0 MB)" in err
     assert removing.delete(account, wanted("expired", yes=True, **data)) == cli.OK
-    assert capsys.readouterr().out.splitlines()[-1] == "s3://checkpoints/bloom/: 1 objects deleted"
+    assert capsys.readouterr().out.splitlines()[-1] == "s3://checkpoints/bloom/: 1 object deleted"
     assert "Contents" not in s3.list_objects_v2(Bucket="checkpoints")
+
+
+def test_several_with_one_model_take_it_with_the_last(
+    emulator: Emulator, account: Account, session: Session, capsys: Printed
+) -> None:
+    sagemaker = session.client("sagemaker")
+    model(sagemaker, "joint")
+    for each in ("one", "two"):
+        endpoint(sagemaker, each, model_name="joint")
+    removing.delete(account, wanted("one", "two", dry_run=True))
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["operation"] for line in out.splitlines()] == [
+        "DeleteEndpoint",
+        "DeleteEndpointConfig",
+        "DeleteEndpoint",
+        "DeleteEndpointConfig",
+        "DeleteModel",
+    ]
+    assert err == "kept: model joint: used by two\n"
+    fault(emulator, kind="ResourceLimitExceeded", operation="DeleteEndpointConfig", times=1)
+    assert removing.delete(account, wanted("one", "two")) == cli.REFUSED
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "model joint: removed"
+    assert "one: endpoint configuration one cannot be removed" in err
+    assert removing.delete(account, wanted("one")) == cli.OK
 
 
 def test_deleting_what_is_not_there_is_said(account: Account, capsys: Printed) -> None:

@@ -13,7 +13,7 @@ from tests.support.emulator import REGION
 from bloomery.errors import AccessError
 from bloomery.sagemaker.operating.description import describe, existing
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES, expired, expiry
-from bloomery.sagemaker.operating.listing import Row, rows
+from bloomery.sagemaker.operating.listing import Row, listing
 from bloomery.sagemaker.operating.prices import Price, Prices
 from bloomery.sagemaker.operating.removal import remove
 from bloomery.sagemaker.session import Session
@@ -22,7 +22,8 @@ OURS = {CREATED_BY: "bloomery 0"}
 
 
 def row(session: Session, name: str, now: datetime, given: float | None = None) -> Row:
-    (found,) = [each for each in rows(session, Prices(session, given), now) if each.name == name]
+    rows = listing(session, Prices(session, given), now, every=True).rows
+    (found,) = [each for each in rows if each.name == name]
     return found
 
 
@@ -54,7 +55,8 @@ def test_more_endpoints_than_a_page_holds(session: Session, sagemaker: Any, name
     endpoint(sagemaker, name)
     for number in range(11):
         sagemaker.create_endpoint(EndpointName=f"{name}-{number}", EndpointConfigName=name)
-    found = [each.name for each in rows(session, Prices(session), datetime.now(UTC)) if each.name.startswith(name)]
+    rows = listing(session, Prices(session), datetime.now(UTC), every=True).rows
+    found = [each.name for each in rows if each.name.startswith(name)]
     assert sorted(found) == sorted([name, *(f"{name}-{number}" for number in range(11))])
     for each in found:
         sagemaker.delete_endpoint(EndpointName=each)

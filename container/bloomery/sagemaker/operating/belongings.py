@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +57,7 @@ def of(session: Session, name: str) -> Belongings:
     return Belongings(name, endpoint, owned, there, tuple(models), scaling, tuple(notes))
 
 
-def users(session: Session, except_for: str) -> Users:
+def users(session: Session, except_for: Collection[str]) -> Users:
     """What all other endpoints of the region use. Those that are being deleted count no more. Raises SageMakerError."""
     configs: dict[str, list[str]] = defaultdict(list)
     models: dict[str, list[str]] = defaultdict(list)
@@ -74,10 +74,10 @@ def users(session: Session, except_for: str) -> Users:
     return Users(configs, models)
 
 
-def _other_endpoints(session: Session, except_for: str) -> Iterator[str]:
+def _other_endpoints(session: Session, except_for: Collection[str]) -> Iterator[str]:
     for page in session.pages("sagemaker", "ListEndpoints"):
         for each in page["Endpoints"]:
-            if each["EndpointName"] != except_for and each["EndpointStatus"] != "Deleting":
+            if each["EndpointName"] not in except_for and each["EndpointStatus"] != "Deleting":
                 yield each["EndpointName"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,14 +31,25 @@ class Row:
     ours: bool
 
 
-def rows(session: Session, prices: Prices, now: datetime) -> Iterator[Row]:
-    """Every endpoint of the region, the newest first. Raises SageMakerError."""
+@dataclass(frozen=True)
+class Listing:
+    """``others``: how many endpoints of the region are not among ``rows``."""
+
+    rows: tuple[Row, ...]
+    others: int
+
+
+def listing(session: Session, prices: Prices, now: datetime, *, every: bool) -> Listing:
+    """The endpoints of the region, the newest first: those that bloomery made, or all. Raises SageMakerError."""
+    rows, others = [], 0
     for page in session.pages("sagemaker", "ListEndpoints", SortBy="CreationTime", SortOrder="Descending"):
         for each in page["Endpoints"]:
-            found = describe(session, each["EndpointName"])
-            if found is not None:  # else it has gone meanwhile
-                tagged = tags(session, found.arn)
-                yield _row(found, tagged, prices, now)
+            tagged = tags(session, each["EndpointArn"])
+            if not (every or CREATED_BY in tagged):
+                others += 1
+            elif (found := describe(session, each["EndpointName"])) is not None:  # else it has gone meanwhile
+                rows.append(_row(found, tagged, prices, now))
+    return Listing(tuple(rows), others)
 
 
 def instances_of(found: Description, prices: Prices) -> tuple[Instances, ...]:
