@@ -11,9 +11,9 @@ from tests.sagemaker.operating.conftest import PRICE, TYPE, endpoint, in_status
 from tests.support.emulator import REGION
 
 from bloomery.errors import AccessError
-from bloomery.sagemaker.operating.description import describe, existing
+from bloomery.sagemaker.operating.description import describe, existing, models_of
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES, expired, expiry
-from bloomery.sagemaker.operating.listing import Row, listing
+from bloomery.sagemaker.operating.listing import Row, instances_of, listing
 from bloomery.sagemaker.operating.prices import Price, Prices
 from bloomery.sagemaker.operating.removal import remove
 from bloomery.sagemaker.session import Session
@@ -149,3 +149,39 @@ def test_an_endpoint_whose_configuration_is_gone_can_be_described(session: Sessi
     assert not found.hosts_components
     assert row(session, name, datetime.now(UTC)).cost_per_hour is None
     remove(session, name)
+
+
+class Pools:
+    """A session with an endpoint of two types of instances, which the emulator does not have."""
+
+    def call(self, service: str, operation: str, **parameters: Any) -> Any:
+        if operation == "DescribeEndpoint":
+            there = [
+                {"InstanceType": "ml.g5.xlarge", "CurrentInstanceCount": 2},
+                {"InstanceType": "ml.g6.xlarge", "CurrentInstanceCount": 1},
+            ]
+            variant = {"VariantName": "V", "CurrentInstanceCount": 3, "DesiredInstanceCount": 3, "InstancePools": there}
+            now = datetime.now(UTC)
+            return {
+                "EndpointName": "e",
+                "EndpointArn": "arn",
+                "EndpointStatus": "InService",
+                "EndpointConfigName": "c",
+                "CreationTime": now,
+                "LastModifiedTime": now,
+                "ProductionVariants": [variant],
+            }
+        pools = [
+            {"InstanceType": "ml.g5.xlarge", "Priority": 1},
+            {"InstanceType": "ml.g6.xlarge", "Priority": 2, "ModelNameOverride": "for-g6"},
+        ]
+        return {"ProductionVariants": [{"VariantName": "V", "ModelName": "m", "InstancePools": pools}]}
+
+
+def test_instances_of_several_types_are_counted_apart() -> None:
+    session: Any = Pools()
+    found = existing(session, "e")
+    assert not found.hosts_components
+    instances = instances_of(found, Prices(session, 1.0))
+    assert [(each.instance_type, each.count) for each in instances] == [("ml.g5.xlarge", 2), ("ml.g6.xlarge", 1)]
+    assert models_of(session.call("", "")["ProductionVariants"][0]) == ["m", "for-g6"]
