@@ -7,15 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.sagemaker.operating.conftest import PRICE, TYPE, endpoint, in_status
+from tests.sagemaker.operating.conftest import PRICE, TYPE, endpoint, in_status, model
 from tests.support.emulator import REGION
 
-from bloomery.errors import AccessError
+from bloomery.errors import AccessError, ScalingRefusedError
+from bloomery.sagemaker.operating.autoscaling import planned
 from bloomery.sagemaker.operating.description import describe, existing, models_of
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES, expired, expiry
 from bloomery.sagemaker.operating.listing import Row, instances_of, listing
 from bloomery.sagemaker.operating.prices import Price, Prices
 from bloomery.sagemaker.operating.removal import remove
+from bloomery.sagemaker.operating.scaling_requests import Bounds
 from bloomery.sagemaker.session import Session
 
 OURS = {CREATED_BY: "bloomery 0"}
@@ -185,3 +187,18 @@ def test_instances_of_several_types_are_counted_apart() -> None:
     instances = instances_of(found, Prices(session, 1.0))
     assert [(each.instance_type, each.count) for each in instances] == [("ml.g5.xlarge", 2), ("ml.g6.xlarge", 1)]
     assert models_of(session.call("", "")["ProductionVariants"][0]) == ["m", "for-g6"]
+
+
+def test_a_serverless_endpoint_has_no_price_per_hour(session: Session, sagemaker: Any, name: str) -> None:
+    model(sagemaker, name)
+    serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
+    variant = {"VariantName": "V", "ModelName": name, "ServerlessConfig": serverless}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    in_status(sagemaker, name, "InService")
+    found = row(session, name, datetime.now(UTC), given=5.0)
+    assert [(each.instance_type, each.price.per_hour) for each in found.instances] == [("serverless", None)]
+    assert found.cost_per_hour is None
+    with pytest.raises(ScalingRefusedError, match="is serverless and scales by itself"):
+        planned(session, name, Bounds(1, 2, 1.0))
+    remove(session, name)

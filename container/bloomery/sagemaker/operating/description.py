@@ -29,6 +29,7 @@ class Variant:
     instances: int | None
     managed_scaling: Mapping[str, Any] | None
     pools: Mapping[str, int] = field(default_factory=dict)
+    serverless: bool = False
 
     @property
     def there(self) -> int:
@@ -151,6 +152,7 @@ def _variants(endpoint: Mapping[str, Any], config: Mapping[str, Any]) -> Iterato
                 each["InstanceType"]: each.get("CurrentInstanceCount", 0)
                 for each in there.get("InstancePools") or asked.get("InstancePools") or ()
             },
+            serverless="ServerlessConfig" in asked or "CurrentServerlessConfig" in there,
         )
 
 

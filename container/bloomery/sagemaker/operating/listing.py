@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from bloomery.sagemaker.operating.cost import Instances, per_hour
 from bloomery.sagemaker.operating.description import Description, describe, tags
 from bloomery.sagemaker.operating.expiry import CREATED_BY, expiry
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.sagemaker.operating.prices import Price, Prices
 from bloomery.sagemaker.session import Session
 
+_BY_USE = Price(None, "a serverless variant is paid by the milliseconds of its requests, not by the hour")
 _NONE = ("Failed", "OutOfService")  # statuses in which there are no instances
 
 
@@ -54,13 +55,15 @@ def listing(session: Session, prices: Prices, now: datetime, *, every: bool) -> 
 
 def instances_of(found: Description, prices: Prices) -> tuple[Instances, ...]:
     """What an endpoint runs on now, by variant: those that it is to have while it is Creating, none when it failed."""
-    counts = [
-        (kind, count)
-        for each in found.variants
-        for kind, count in (each.pools.items() if each.pools else ((each.instance_type, each.there),))
-    ]
-    none = found.status in _NONE
-    return tuple(Instances(kind, 0 if none else count, prices.of(kind)) for kind, count in counts)
+    found_none = found.status in _NONE
+    instances = []
+    for each in found.variants:
+        if each.serverless:
+            instances.append(Instances("serverless", 1, _BY_USE))
+            continue
+        for kind, count in each.pools.items() if each.pools else ((each.instance_type, each.there),):
+            instances.append(Instances(kind, 0 if found_none else count, prices.of(kind)))
+    return tuple(instances)
 
 
 def _row(found: Description, tagged: dict[str, str], prices: Prices, now: datetime) -> Row:

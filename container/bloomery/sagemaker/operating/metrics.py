@@ -11,7 +11,7 @@ from bloomery.sagemaker.session import Session
 
 WINDOW = timedelta(minutes=15)
 _NAMESPACE = "AWS/SageMaker"
-_MICROSECONDS = 1e-6
+_MICROSECONDS = 1e6  # of a second
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _latency(session: Session, dimensions: Mapping[str, str], now: datetime) -> 
 def _values(point: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
     given = {**point, **(point.get("ExtendedStatistics") or {})}
     return [
-        (name, float(given[name]) * _MICROSECONDS)
+        (name, float(given[name]) / _MICROSECONDS)
         for name in ("Average", "Maximum", "p50", "p90")
         if given.get(name) is not None
     ]
