@@ -11,6 +11,7 @@ BloomeryError
 ├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
 ├── SageMakerError            a client of SageMaker, or of its emulator, cannot do what it was asked
 │   ├── TargetError               there is no way to the account: keys, region, emulator; also a ConfigurationError
+│   ├── ScalingRefusedError       an endpoint cannot scale as it was asked to; says what can
 │   ├── DeploymentRefusedError    an endpoint is asked for that cannot be: found before anything was made
 │   ├── EndpointFailedError       SageMaker gave up on an endpoint; carries its reason and the end of its log
 │   ├── InvocationError           an endpoint did not answer; carries the container's status
@@ -18,6 +19,7 @@ BloomeryError
 │   ├── CallError                 a call was refused; carries AWS's code
 │   │   └── AccessError               for want of a permission
 │   └── PackagingError            a model directory is not fit for a model.tar.gz; carries what was found in it
+├── BenchmarkError            an endpoint cannot be measured or verified: it does not answer, or not in a known form
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -84,6 +86,10 @@ class TargetError(SageMakerError, ConfigurationError):
     """There is no way to the account: no or old credentials, no region, no emulator where one should be."""
 
 
+class ScalingRefusedError(SageMakerError):
+    """An endpoint cannot scale as it was asked to; the message says what can."""
+
+
 class RemovalError(SageMakerError):
     """Something that was to be removed is still there; the message says what is gone and what is left."""
 
@@ -132,6 +138,10 @@ class InvocationError(SageMakerError):
     def __init__(self, message: str, status: int | None = None, answer: str = "", log: str = "") -> None:
         super().__init__(message)
         self.status, self.answer, self.log = status, answer, log
+
+
+class BenchmarkError(BloomeryError):
+    """An endpoint cannot be measured or verified: it does not answer, or in no form that is known."""
 
 
 class WorkerError(BloomeryError):

@@ -33,6 +33,7 @@ COMMANDS = (
     "ls",
     "status",
     "logs",
+    "autoscale",
     "cost",
     "delete",
     "package",
@@ -40,6 +41,7 @@ COMMANDS = (
     "invoke",
     "policies",
     "sagemaker-local",
+    "bench",
 )
 
 

@@ -145,6 +145,19 @@ def test_links_and_special_files_are_refused_by_name(write: Writer, tmp_path: Pa
     assert not (tmp_path / "model.tar.gz").exists()
 
 
+def test_names_that_are_not_utf_8_are_refused(write: Writer) -> None:
+    directory = write({"model.py": MODEL})
+    place = os.fsencode(directory) + b"/caf\xe9"
+    try:
+        os.mkdir(place)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with open(place + b"/a.txt", "wb"):
+        pass
+    with pytest.raises(PackagingError, match=r"caf\?/a\.txt: error: .*not UTF-8"):
+        package(directory, None)
+
+
 @pytest.mark.parametrize(
     ("output", "says"),
     [("model.zip", "end in .tar.gz"), ("nowhere/model.tar.gz", "there is no directory")],

@@ -199,8 +199,13 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], str, list[str]]] = {
         "requirements.txt:1: warning",
         ["has to reach this host"],
     ),
+    "requirement with a password": (
+        {"requirements.txt": "mine @ https://me:hunter2@example.com/mine.whl\n"},
+        "requirements.txt:1: error",
+        ["a password", "https://***@example.com", "requirements/"],
+    ),
     "requirement from git": (
-        {"requirements.txt": "mine @ git+https://example.com/mine.git\n"},
+        {"requirements.txt": "mine @ git+ssh://git@example.com/mine.git\n"},
         "requirements.txt:1: warning",
         ["git", "wheel"],
     ),

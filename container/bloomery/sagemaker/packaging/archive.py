@@ -64,7 +64,10 @@ def package(
     if top is not None and (not _TOP.fullmatch(top) or len(top) > 100):
         raise PackagingError(f"--top {top}: a directory's name has letters, digits, '.', '_' and '-'")
     members = collect(source, exclude, target)
-    findings = by_place(lint(source, members, top, allow_large=allow_large))
+    try:
+        findings = by_place(lint(source, members, top, allow_large=allow_large))
+    except OSError as error:  # a file that went away meanwhile
+        raise PackagingError(f"{directory} cannot be packaged: {error}") from error
     grave = [each for each in findings if each.level == "error" or (strict and each.level == "warning")]
     if grave:
         raise PackagingError(_refusal(directory, grave), findings)

@@ -9,9 +9,7 @@ from bloomery.sagemaker.packaging.finding import Finding
 from bloomery.sagemaker.packaging.members import Member
 
 LARGEST = 50 * 10**6  # bytes of a file that can be code
-_WEIGHTS = re.compile(
-    r".+\.(safetensors|bin|pt|pth|ckpt|gguf|ggml|h5|msgpack|onnx|npz|pkl|pickle|joblib|engine|plan)", re.IGNORECASE
-)
+_WEIGHTS = re.compile(r".+\.(safetensors|bin|pt|pth|ckpt|gguf|ggml|onnx)", re.IGNORECASE)
 _SECRET_FILES = re.compile(
     r"\.env(\.(?!example$|sample$|template$).+)?|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.git-credentials|\.pypirc|\.npmrc"
     r"|credentials|\.htpasswd|.+\.(p12|pfx|jks|keystore|kdbx)",

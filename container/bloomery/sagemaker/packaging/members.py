@@ -19,7 +19,6 @@ _CACHES = re.compile(
     r"|.+\.py[co]|\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|.+~|\..+\.sw[op]|\.#.*|#.+#|\.nfs[0-9a-f]+|\.gitignore"
     r"|\.gitattributes|\.python-version"
 )
-_LONGEST_NAME = 255  # bytes of one part of a path
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,11 @@ def _walk(
     for entry in entries:
         name, path = prefix + entry.name, Path(entry.path)
         if path == output or _unwanted(entry, name, exclude):
-            members.left_out.append(name + ("/" if entry.is_dir(follow_symlinks=False) else ""))
+            members.left_out.append(_shown(name) + ("/" if entry.is_dir(follow_symlinks=False) else ""))
         elif entry.is_dir(follow_symlinks=False):
             yield from _walk(path, f"{name}/", exclude, output, members)
         elif refusal := _refusal(entry):
-            members.findings.append(Finding("error", refusal, name.encode("utf-8", "replace").decode()))
+            members.findings.append(Finding("error", refusal, _shown(name)))
         else:
             status = entry.stat(follow_symlinks=False)
             yield Member(name, path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
@@ -90,11 +89,13 @@ def _refusal(entry: os.DirEntry[str]) -> str:
         )
     if not entry.is_file(follow_symlinks=False):
         return "it is neither a file nor a directory (a socket, a pipe or a device); remove it, or use --exclude"
-    try:
-        if len(entry.name.encode()) > _LONGEST_NAME:
-            return f"its name is longer than {_LONGEST_NAME} bytes; rename it"
-    except UnicodeEncodeError:
-        return "its name is not UTF-8; rename it"
+    if _shown(entry.path) != entry.path:
+        return "its name, or that of a directory above it, is not UTF-8; rename it"
     if not os.access(entry.path, os.R_OK):
         return f"it cannot be read; give yourself the right to (chmod u+r {entry.name})"
     return ""
+
+
+def _shown(name: str) -> str:
+    """A name that can be printed, whatever its bytes are."""
+    return name.encode("utf-8", "replace").decode()

@@ -20,7 +20,7 @@ _EDITABLE = re.compile(r"(?:-e|--editable)[\s=]*(\S+)")
 _INDEX = re.compile(r"(--index-url|--extra-index-url|--find-links|--trusted-host|-i|-f)[\s=]*(\S+)")
 _ARCHIVE = re.compile(r".+\.(whl|tar\.gz|zip)")
 _PER_REQUIREMENT = re.compile(r"\s--(hash|config-settings|global-option)\b.*", re.DOTALL)
-_USER = re.compile(r"://[^/\s]+@")
+_USER = re.compile(r"://(?!git@|\$\{)[^/\s@]+@")  # ssh's user, or a variable that the container has
 _Tell = Callable[[Level, str], None]
 
 
@@ -69,7 +69,7 @@ class _Reader:
 
         if _USER.search(line):
             tell("error", "it holds a password or a token; use a public index, or put the wheels into requirements/")
-        if match := _FILES.match(line):
+        elif match := _FILES.match(line):
             name = posixpath.normpath(posixpath.join(posixpath.dirname(file), match[1]))
             if name in self.members:
                 yield name
