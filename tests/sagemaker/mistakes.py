@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,7 +110,8 @@ def make(mistake: Mistake, here: World, directory: Path) -> Answer:
     before = here.there()
     command = mistake.command.format(archive=here.archive)
     answer = run(command, directory, here.emulator if mistake.local else None, mistake.variables)
-    return replace(answer, left=tuple(sorted(here.there() - before)))
+    text = answer.text.replace(f"{directory}/", "").replace(str(directory), ".")
+    return replace(answer, text=text, left=tuple(sorted(here.there() - before)))
 
 
 def run(command: str, directory: Path, emulator: Emulator | None, variables: Mapping[str, str] | None = None) -> Answer:
@@ -427,14 +429,27 @@ def page(rows: list[tuple[Mistake, Answer]]) -> str:
     return (
         f"{_INTRODUCTION}\n{len(early)} of {len(rows)} are caught before anything is created, in "
         f"{times[len(times) // 2]:.1f} s (median; the longest takes {times[-1]:.1f} s).\n\n"
-        "| mistake | command | caught | seconds |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
+        "| mistake | command | caught | seconds |\n|---|---|---|---|\n"
+        + "\n".join(lines)
+        + "\n\n## What is answered\n"
+        + "".join(_said(mistake, answer) for mistake, answer in rows)
     )
+
+
+def _said(mistake: Mistake, answer: Answer) -> str:
+    """The answer; of what the container has printed before it, the lines that say what and why."""
+    before, word, after = answer.text.partition("bloomery: ")
+    kept = re.findall(r"(?m)^[\d:]+ +(?:what: |to do: |\[sagemaker-local\] ).*$", before)
+    text = "\n".join([*kept, (word + after).strip()])
+    command = mistake.command.format(archive="s3://models/good/code-…/model.tar.gz")
+    return f"\n**{mistake.title[0].upper()}{mistake.title[1:]}**\n\n```\n$ bloomery {command}\n{text}\n```\n"
 
 
 _INTRODUCTION = """# Mistakes that a newcomer makes
 
 Each row is a command with a mistake in it, run against the emulator: the answer has to name the mistake and what to do,
-and nothing may be left in the account. `scripts/mistakes` prints this page; the tests make the same mistakes.
+and nothing may be left in the account. `scripts/mistakes` prints this page; the tests make the same mistakes. Seconds
+are those of the whole command.
 """
 
 if __name__ == "__main__":
