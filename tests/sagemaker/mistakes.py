@@ -1,140 +1,14 @@
-"""Mistakes that a newcomer makes, each as a command line, with what the answer has to say.
-
-``scripts/mistakes`` runs this file: it makes them all on the real emulator, and prints docs/mistakes.md.
-"""
+"""The mistakes that newcomers make, one row each."""
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import re
-import shutil
-import subprocess
-import sys
 import tarfile
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tests.support.emulator import REGION, REPOSITORY, ROLE, Emulator, emulating, environment
-
-Caught = Literal["before anything is created", "by the emulator"]
-BEFORE: Caught = "before anything is created"
-BY_EMULATOR: Caught = "by the emulator"
-HANDLER = "def handle(inputs):\n    return None\n"
-TYPE = "ml.g5.xlarge"
-QUOTAS = '{"quotas": {"ml.p4d.24xlarge": 0}}'
-ECHO = REPOSITORY / "tests" / "support" / "echo_container.py"
-
-
-@dataclass
-class World:
-    """An account on the emulator: a bucket with a good archive, and what else a mistake prepares."""
-
-    emulator: Emulator
-    archive: str  # s3://… of a good one
-
-    def put(self, key: str, data: bytes) -> str:
-        """An object in the bucket; its URI."""
-        self.emulator.client("s3").put_object(Bucket="models", Key=key, Body=data)
-        return f"s3://models/{key}"
-
-    def there(self) -> set[str]:
-        """Everything in the account that SageMaker knows."""
-        sagemaker = self.emulator.client("sagemaker")
-        return {
-            *(f"model {each['ModelName']}" for each in sagemaker.list_models()["Models"]),
-            *(f"config {each['EndpointConfigName']}" for each in sagemaker.list_endpoint_configs()["EndpointConfigs"]),
-            *(f"endpoint {each['EndpointName']}" for each in sagemaker.list_endpoints()["Endpoints"]),
-        }
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """``command``: of bloomery, run where ``files`` lie beside a good model directory ``code``; {archive} is a good
-    archive's URI. ``says``: words for the mistake, and for what to do. ``prepare`` changes directory and account."""
-
-    title: str
-    command: str
-    says: tuple[str, ...]
-    files: dict[str, str | bytes | None]
-    caught: Caught = BEFORE
-    prepare: Callable[[Path, World], None] | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    local: bool = True  # AWS_ENDPOINT_URL leads to the emulator
-    code: int = 1
-    alike: bool = False  # to another one, so that the ordinary tests leave it out
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command said. ``left``: what is in the account and was not before."""
-
-    code: int
-    text: str
-    seconds: float
-    left: tuple[str, ...] = ()
-
-
-@contextlib.contextmanager
-def world(directory: Path) -> Iterator[World]:
-    """The emulator, with a bucket and a good archive in it."""
-    (directory / "tables.json").write_text(QUOTAS)
-    options = ["--tables", str(directory / "tables.json"), "--image", f"echo={sys.executable} {ECHO} serve"]
-    with emulating(directory / "state", *options) as emulator:
-        emulator.client("s3").create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": REGION})
-        made = World(emulator, "")
-        _code(directory)
-        run("package code --upload s3://models/good/", directory, emulator)
-        (key,) = (each["Key"] for each in emulator.client("s3").list_objects_v2(Bucket="models")["Contents"])
-        made.archive = f"s3://models/{key}"
-        yield made
-
-
-def make(mistake: Mistake, here: World, directory: Path) -> Answer:
-    """Make the mistake in ``directory``, which is empty."""
-    _code(directory)
-    for name, content in mistake.files.items():
-        path = directory / name
-        if content is None:
-            path.unlink()
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-    if mistake.prepare:
-        mistake.prepare(directory, here)
-    before = here.there()
-    command = mistake.command.format(archive=here.archive)
-    answer = run(command, directory, here.emulator if mistake.local else None, mistake.variables)
-    text = answer.text.replace(f"{directory}/", "").replace(str(directory), ".")
-    return replace(answer, text=text, left=tuple(sorted(here.there() - before)))
-
-
-def run(command: str, directory: Path, emulator: Emulator | None, variables: Mapping[str, str] | None = None) -> Answer:
-    """A command of bloomery as a user gives it; with the emulator's address, or what ``variables`` say of AWS."""
-    address = {"AWS_ENDPOINT_URL": emulator.url, "AWS_REGION": REGION} if emulator else {}
-    env = environment({"HOME": str(directory), **address, **(variables or {})})
-    started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "bloomery", *command.split()],
-        cwd=directory,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    return Answer(done.returncode, done.stdout + done.stderr, time.monotonic() - started)
-
-
-def _code(directory: Path) -> None:
-    (directory / "code").mkdir()
-    (directory / "code" / "model.py").write_text(HANDLER)
-    (directory / "code" / "serving.properties").write_text("engine=Python\n")
+from tests.sagemaker.mistaken import BY_EMULATOR, HANDLER, TYPE, Mistake, World, run
+from tests.support.emulator import ROLE
 
 
 def _link(directory: Path, _: World) -> None:
@@ -388,70 +262,9 @@ MISTAKES = (
     ),
     Mistake(
         "an image whose program ends at once",
-        f"{_DEPLOY} --image echo --env DIE_AT_START=3 --rollback",
-        ("endpoint bloom failed", "ping health check", "the container ended"),
+        f"deploy opt -t {TYPE} --model-data code --image echo --env DIE_AT_START=3 --rollback",
+        ("endpoint opt failed", "ping health check", "the container ended"),
         {},
         BY_EMULATOR,
     ),
 )  # fmt: skip
-
-
-def main() -> int:
-    """Make them all, and print the page of the documentation."""
-    root = Path(tempfile.mkdtemp(prefix="bloomery-mistakes-"))
-    rows, missed = [], []
-    try:
-        (root / "world").mkdir()
-        with world(root / "world") as here:
-            for number, mistake in enumerate(MISTAKES):
-                (root / str(number)).mkdir()
-                answer = make(mistake, here, root / str(number))
-                faults = [word for word in mistake.says if word not in answer.text]
-                if faults or answer.code != mistake.code or answer.left:
-                    missed.append(f"{mistake.title}: {answer}, without {faults}")
-                rows.append((mistake, answer))
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-    print(page(rows), end="")
-    for each in missed:
-        print(each, file=sys.stderr)
-    return 1 if missed else 0
-
-
-def page(rows: list[tuple[Mistake, Answer]]) -> str:
-    """Markdown."""
-    early = [answer for mistake, answer in rows if mistake.caught == BEFORE]
-    times = sorted(answer.seconds for answer in early)
-    lines = [
-        f"| {mistake.title} | `bloomery {mistake.command.split()[0]}` | {mistake.caught} | {answer.seconds:.1f} |"
-        for mistake, answer in rows
-    ]
-    return (
-        f"{_INTRODUCTION}\n{len(early)} of {len(rows)} are caught before anything is created, in "
-        f"{times[len(times) // 2]:.1f} s (median; the longest takes {times[-1]:.1f} s).\n\n"
-        "| mistake | command | caught | seconds |\n|---|---|---|---|\n"
-        + "\n".join(lines)
-        + "\n\n## What is answered\n"
-        + "".join(_said(mistake, answer) for mistake, answer in rows)
-    )
-
-
-def _said(mistake: Mistake, answer: Answer) -> str:
-    """The answer; of what the container has printed before it, the lines that say what and why."""
-    before, word, after = answer.text.partition("bloomery: ")
-    kept = re.findall(r"(?m)^[\d:]+ +(?:what: |to do: |\[sagemaker-local\] ).*$", before)
-    text = "\n".join([*kept, (word + after).strip()])
-    command = mistake.command.format(archive="s3://models/good/code-…/model.tar.gz")
-    return f"\n**{mistake.title[0].upper()}{mistake.title[1:]}**\n\n```\n$ bloomery {command}\n{text}\n```\n"
-
-
-_INTRODUCTION = """# Mistakes that a newcomer makes
-
-Each row is a command with a mistake in it, run against the emulator: the answer has to name the mistake and what to do,
-and nothing may be left in the account. `scripts/mistakes` prints this page; the tests make the same mistakes. Seconds
-are those of the whole command.
-"""
-
-if __name__ == "__main__":
-    os.environ.pop("AWS_ENDPOINT_URL", None)
-    sys.exit(main())

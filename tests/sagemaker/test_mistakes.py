@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sagemaker.mistakes import BEFORE, MISTAKES, Mistake, World, make, world
+from tests.sagemaker.mistaken import BEFORE, Mistake, World, make, world
+from tests.sagemaker.mistakes import MISTAKES
 
 
 @pytest.fixture(scope="module")
