@@ -30,6 +30,8 @@ COMMANDS = (
     "fetch",
     "shard",
     "upload",
+    "delete",
+    "package",
     "ls",
     "status",
     "logs",
