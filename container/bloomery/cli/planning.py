@@ -158,7 +158,7 @@ def _tail(made: Plan) -> Iterator[str]:
         yield "recommended: nothing fits"
     for name, value in list(made.quotas.items())[:_QUOTAS]:
         enough = "" if value else ", ask for more before you deploy"
-        yield f"  this account's quota                          {name}: {value}{enough}"
+        yield f"  this account's quota                          {quota_name(name)}: {value}{enough}"
     for sentence in made.advice:
         yield f"note: {sentence}"
 
@@ -169,7 +169,7 @@ def _too_small(small: Sequence[Option]) -> str:
         family, _, size = option.instance_type.rpartition(".")
         sizes.setdefault(family, []).append(size)
     names = ", ".join(f"{family}.{{{','.join(each)}}}" for family, each in sorted(sizes.items()))
-    nearest = max(small, key=lambda option: option.free)
+    nearest = small[0]
     return f"too small: {names}; the nearest, {nearest.instance_type}, lacks {_gib(-nearest.free)} GiB on each GPU"
 
 

@@ -136,13 +136,15 @@ def gpu_types() -> list[str]:
 
 
 def ordered(options: Iterable[Option], prices: Mapping[str, float]) -> list[Option]:
-    """What fits first; then the cheapest machine, or without prices the smallest; then the degree that makes the most
-    copies, and among those the one that leaves the fewest GPUs idle."""
+    """What fits first: the cheapest machine, or without prices the smallest; of its degrees the one that makes the most
+    copies, and among those the one that leaves the fewest GPUs idle. Then what does not fit, the nearest first."""
 
     def key(option: Option) -> tuple[bool, float, int, int, str, int, int]:
+        if not option.fits:
+            return True, -option.free, 0, 0, option.instance_type, 0, 0
         price = prices.get(option.instance_type, float("inf")) if prices else 0.0
         size, vcpus = option.accelerators * option.usable, INSTANCE_TYPES[option.instance_type].vcpus
-        return not option.fits, price, size, vcpus, option.instance_type, -option.copies, -option.degree
+        return False, price, size, vcpus, option.instance_type, -option.copies, -option.degree
 
     return sorted(options, key=key)
 

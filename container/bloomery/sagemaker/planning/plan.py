@@ -25,7 +25,7 @@ _USUAL_LENGTH = 1024  # option.max_tokens, unless it is set
 
 @dataclass(frozen=True)
 class Plan:
-    """What is planned. ``options``: what fits first, then the cheapest; with each instance type there may be several
+    """What is planned. ``options``: what fits first, the best of it first; an instance type may be there with several
     degrees. ``ranks``: bytes of weights of each rank, with the degree of the first option. ``cache_per_token``: bytes
     of all ranks together."""
 
@@ -55,12 +55,10 @@ class Plan:
         }
 
     def best_of_each(self) -> list[Option]:
-        """One option of each instance type: the first that fits, or else the one that lacks least."""
+        """The first option of each instance type."""
         found: dict[str, Option] = {}
         for option in self.options:
-            known = found.setdefault(option.instance_type, option)
-            if not known.fits and not option.fits and option.free > known.free:
-                found[option.instance_type] = option
+            found.setdefault(option.instance_type, option)
         return list(found.values())
 
     def to_dict(self) -> dict[str, Any]:
