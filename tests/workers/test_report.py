@@ -11,6 +11,7 @@ from bloomery.workers.report import load_report
     ("reason", "advice"),
     [
         ("rank 1 (pid 4) was killed by signal 9 (SIGKILL)", "out-of-memory killer"),
+        ("rank 1 was killed by signal 9 (SIGKILL), the kernel's out-of-memory killer: …", "--memory"),
         ("ModuleNotFoundError: No module named 'peft'", "into the workers' Python"),
         ("ModuleNotFoundError: No module named 'torch'", "pip install 'bloomery[engines]'"),
         ("torch.OutOfMemoryError: CUDA out of memory", "does not fit"),

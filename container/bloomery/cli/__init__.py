@@ -31,7 +31,11 @@ COMMANDS = (
     "shard",
     "upload",
     "plan",
+    "delete",
+    "package",
+    "policies",
     "sagemaker-local",
+    "bench",
 )
 
 

@@ -8,12 +8,9 @@ and its names are removed once every rank has mapped them.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import importlib.util
 import logging
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -32,6 +29,7 @@ BUFFER_BYTES = 2 * 2**20 + 2 * 32 * 2**20 + 4096  # shm.cpp: struct allreduce_wo
 # cc1plus was measured at 1.6 GB: a server that fills its machine must not be pushed over by a compiler.
 BUILD_MEMORY = 2500 * 2**20
 MODULE = "deepspeed_shm_comm"
+INSTALLED = Path(sys.prefix) / "share" / "bloomery"
 
 
 def cache_directory() -> Path:
@@ -48,11 +46,11 @@ def cache_directory() -> Path:
 
 
 def compiled_path() -> Path:
-    """The operator for this Python, torch, DeepSpeed and processor; it need not exist yet."""
-    parts = [platform.python_version(), platform.machine(), *sorted(cpu.flags())]
-    parts += [importlib.metadata.version(name) for name in ("torch", "deepspeed")]
-    key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-    return cache_directory() / f"{MODULE}-{key}.so"
+    """The operator for this Python, torch and DeepSpeed: what was installed beside the interpreter, as in an image;
+    else in the cache, where it need not exist yet."""
+    name = shm_build.file_name()
+    installed = INSTALLED / name
+    return installed if installed.exists() else cache_directory() / name
 
 
 def obstacle(world_size: int) -> str:
@@ -98,14 +96,12 @@ def build_in_background() -> str:
 
 
 def _start_build(target: Path) -> None:
-    # Ninja is installed beside the interpreter, whose directory need not be on the path.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "BLOOMERY_", "OMPI_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     script = [sys.executable, "-I", "-S", str(shm_build.__file__), str(os.getpid())]
     process = subprocess.Popen(
         [*script, str(target.with_suffix(".lock")), str(target), str(target.with_suffix(".log"))],
-        env=environment | {"PATH": path, "OMP_NUM_THREADS": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

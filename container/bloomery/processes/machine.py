@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+from bloomery.processes.control_group import ControlGroup
 
 
 def cores() -> int:
     """Cores in our affinity mask, less where a control group's quota allows fewer."""
     affinity = getattr(os, "sched_getaffinity", None)
     available = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = ControlGroup().processors()
+    return available if quota is None else min(available, max(1, int(quota)))
+
+
+def processor() -> str:
+    """The processor's name, as the kernel tells it."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        available = min(available, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
-        pass
-    return available
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def devices(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -63,10 +71,5 @@ def table_bytes(path: str | Path, name: str) -> int:
 
 def memory_available() -> int:
     """Bytes that new processes can have: the kernel's estimate, less where a control group's limit allows fewer."""
-    available = table_bytes("/proc/meminfo", "MemAvailable")
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no cgroup v2, or the limit is "max"
-        return available
-    return min(available, max(0, limit - used))
+    available, left = table_bytes("/proc/meminfo", "MemAvailable"), ControlGroup().memory_left()
+    return available if left is None else min(available, left)

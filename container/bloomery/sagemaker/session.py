@@ -28,6 +28,7 @@ DEFAULT_REGION = "us-east-1"  # of an emulator
 _KEY = "bloomery-local"  # no key of any account
 _ATTEMPTS = 8  # of calls that change or look: SageMaker's control plane throttles early
 _CONNECT, _READ = 10, 60  # seconds
+_CONNECTIONS = 128  # kept open per client: with boto3's 10, a load of more requests at once connects anew each time
 # A container has 60 s for an answer and eight minutes for a stream; who waits a little longer hears why it failed.
 _ANSWER, _STREAM = 70, 500
 _PROBE = 3.0  # seconds for an emulator to say that it is there
@@ -227,6 +228,7 @@ class Session:
                     read_timeout=read_timeout,
                     retries={"mode": "standard", "total_max_attempts": attempts},
                     tcp_keepalive=True,
+                    max_pool_connections=_CONNECTIONS,
                     **({"proxies": {}, "s3": {"addressing_style": "path"}} if self._emulator else {}),
                 )
                 with self.explained(f"a client of {service}"):

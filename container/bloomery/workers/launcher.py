@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bloomery.processes.child import Child
+from bloomery.processes.control_group import ControlGroup
 from bloomery.processes.state import exit_in_words, process_state
 
 logger = logging.getLogger("bloomery.ranks")
@@ -77,6 +78,7 @@ class LocalRank:
         self.control_address = spec.control_address
         self.started = asyncio.Event()
         self._label = spec.label
+        self._kills = ControlGroup().out_of_memory_kills()
         self._child = Child.start(spec.command, spec.env, spec.cwd, self._on_line)
         self.pid = self._child.pid
         self.exited = self._child.exited
@@ -92,7 +94,19 @@ class LocalRank:
         return self._child.last_lines(count)
 
     def exit_in_words(self) -> str:
-        return f"{self.name} {exit_in_words(self.exited.result())}"
+        text = f"{self.name} {exit_in_words(self.exited.result())}"
+        return text + self._want_of_memory() if self.exited.result() == -signal.SIGKILL else text
+
+    def _want_of_memory(self) -> str:
+        """Whether the kernel has killed somebody of this container for that since the rank was started."""
+        group = ControlGroup()
+        if group.out_of_memory_kills() == self._kills:
+            return ""
+        limit = group.memory_limit()
+        cause = (
+            f"the memory limit of {limit / 2**20:.0f} MiB is reached" if limit else "the machine's memory is used up"
+        )
+        return f" by the kernel's out-of-memory killer: {cause}"
 
     def kill(self) -> None:
         self._child.signal_group(signal.SIGKILL)

@@ -20,6 +20,7 @@ _HINTS = {
         "see what the workers printed before each loss: a request that ends its worker will do so again; "
         "correct the handler, or refuse such requests before it"
     ),
+    r"the kernel's out-of-memory killer: ": f"{_MEMORY} (docker run --memory; on SageMaker a larger instance)",
     r"SIGKILL": f"most likely the kernel's out-of-memory killer (see dmesg): {_MEMORY}",
     r"No module named '(torch|transformers|deepspeed|accelerate|safetensors|numpy)'": (
         "the engines are not installed here: pip install 'bloomery[engines]'"
