@@ -97,12 +97,20 @@ def test_the_accounts_quotas(opt: Path, emulator: Emulator) -> None:
     done = plan("--checkpoint", opt, *types, *asked)
     assert (done.returncode, done.stderr) == (0, "")
     assert "ml.g5.12xlarge for endpoint usage: 3\n" in done.stdout
-    assert "ml.g5.24xlarge for endpoint usage: 0, ask for more before you deploy" in done.stdout
+    assert "ml.g5.24xlarge for endpoint usage: 0; ask for more before you deploy: aws service-quotas" in done.stdout
     found = json.loads(plan("--checkpoint", opt, *types, *asked, "--json").stdout)
     assert {option["instance_type"]: option["quota"]["value"] for option in found["options"]} == {
         "ml.g5.12xlarge": 3,
         "ml.g5.24xlarge": 0,
     }
+
+
+def test_prices_of_the_list_sort_what_fits_and_given_ones_count_more(opt: Path, emulator: Emulator) -> None:
+    asked = ("--check-price", "--target", "local", "--endpoint-url", emulator.url, "--region", "us-east-1", "--json")
+    found = json.loads(plan("--checkpoint", opt, *asked, "--price", "ml.p5.4xlarge=5").stdout)
+    prices = {option["instance_type"]: option["usd_per_hour"] for option in found["options"] if option["fits"]}
+    assert list(prices)[:3] == ["ml.p5.4xlarge", "ml.g6.12xlarge", "ml.g5.12xlarge"]
+    assert [prices[name] for name in ("ml.p5.4xlarge", "ml.g6.12xlarge", "ml.g5.12xlarge")] == [5, 5.752, 7.09]
 
 
 def test_an_emulator_that_is_not_there_is_said_in_words() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bloomery.errors import ConfigurationError
@@ -135,14 +136,15 @@ def gpu_types() -> list[str]:
     return [name for name, machine in INSTANCE_TYPES.items() if machine.gpus]
 
 
-def ordered(options: Iterable[Option], prices: Mapping[str, float]) -> list[Option]:
-    """What fits first: the cheapest machine, or without prices the smallest; of its degrees the one that makes the most
-    copies, and among those the one that leaves the fewest GPUs idle. Then what does not fit, the nearest first."""
+def ordered(options: Iterable[Option]) -> list[Option]:
+    """What fits first: the cheapest machine, then those without a price, the smallest first; of its degrees the one that
+    makes the most copies, and among those the one that leaves the fewest GPUs idle. Then what does not fit, the nearest
+    first."""
 
     def key(option: Option) -> tuple[bool, float, int, int, str, int, int]:
         if not option.fits:
             return True, -option.free, 0, 0, option.instance_type, 0, 0
-        price = prices.get(option.instance_type, float("inf")) if prices else 0.0
+        price = math.inf if option.price is None else option.price
         size, vcpus = option.accelerators * option.usable, INSTANCE_TYPES[option.instance_type].vcpus
         return False, price, size, vcpus, option.instance_type, -option.copies, -option.degree
 
