@@ -11,7 +11,7 @@ from bloomery.sagemaker.instances import INSTANCE_TYPES, InstanceType
 from bloomery.sagemaker.planning.facts import CheckpointFacts
 from bloomery.sagemaker.planning.form import Form
 from bloomery.sagemaker.planning.load_time import LoadTime, Timeouts, Volume, load_time, timeouts, volume
-from bloomery.sagemaker.planning.memory import MIB, USABLE, RankMemory, largest, rank_memory
+from bloomery.sagemaker.planning.memory import LARGEST, MIB, USABLE, RankMemory, largest, rank_memory
 from bloomery.sagemaker.planning.shape import ModelShape
 from bloomery.sagemaker.planning.weights import check_degree, fitting_degrees, rank_weights
 
@@ -94,7 +94,7 @@ class OptionMaker:
             usable=usable,
             largest_batch=largest(lambda batch: memory(batch, work.length).total <= usable),
             largest_length=largest(
-                lambda length: memory(work.batch, length).total <= usable, **_bound(shape.positions)
+                lambda length: memory(work.batch, length).total <= usable, shape.positions or LARGEST
             ),
             load=load,
             timeouts=timeouts(load),
@@ -137,9 +137,9 @@ def gpu_types() -> list[str]:
 
 
 def ordered(options: Iterable[Option]) -> list[Option]:
-    """What fits first: the cheapest machine, then those without a price, the smallest first; of its degrees the one that
-    makes the most copies, and among those the one that leaves the fewest GPUs idle. Then what does not fit, the nearest
-    first."""
+    """What fits first: the cheapest machine, then those without a price, the smallest first; of its degrees the one
+    that makes the most copies, and among those the one that leaves the fewest GPUs idle. Then what does not fit, the
+    nearest first."""
 
     def key(option: Option) -> tuple[bool, float, int, int, str, int, int]:
         if not option.fits:
@@ -149,7 +149,3 @@ def ordered(options: Iterable[Option]) -> list[Option]:
         return False, price, size, vcpus, option.instance_type, -option.copies, -option.degree
 
     return sorted(options, key=key)
-
-
-def _bound(positions: int | None) -> dict[str, int]:
-    return {"most": positions} if positions else {}
