@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sagemaker.operating.conftest import ECHO, TYPE, component, endpoint, in_status
+from tests.sagemaker.operating.conftest import ECHO, TYPE, component, endpoint, fault, in_status, model
 from tests.support.emulator import REGION, Emulator, emulating, until
 
 from bloomery import cli
@@ -20,6 +22,7 @@ from bloomery.cli import autoscaling, costing, following, human, listing, removi
 from bloomery.cli.account import Account
 from bloomery.errors import ConfigurationError
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES
+from bloomery.sagemaker.operating.removal import remove
 from bloomery.sagemaker.session import Session
 
 OURS = {CREATED_BY: "bloomery 0", EXPIRES: "2026-11-24T00:00:00Z"}
@@ -34,14 +37,24 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="module")
-def account(emulator: Emulator) -> Account:
-    return Account("local", REGION, None, emulator.url)
+def session(emulator: Emulator) -> Iterator[Session]:
+    with Account("local", REGION, None, emulator.url).open() as opened:
+        yield opened
+
+
+@dataclass(frozen=True)
+class Opened(Account):
+    """One session for all commands: half a second goes into each one's clients."""
+
+    session: Any = None
+
+    def open(self) -> Any:
+        return contextlib.nullcontext(self.session)
 
 
 @pytest.fixture(scope="module")
-def session(account: Account) -> Iterator[Session]:
-    with account.open() as opened:
-        yield opened
+def account(session: Session) -> Account:
+    return Opened(session=session)
 
 
 @pytest.fixture(scope="module")
@@ -132,33 +145,34 @@ def test_logs_of_several_instances_name_them(account: Account, session: Session,
     assert "there is no endpoint absent in us-west-2, and no log of one" in capsys.readouterr().err
 
 
-def test_following_a_log(account: Account, session: Session, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown, out = threading.Event(), io.StringIO()
+def test_a_log_is_followed_until_its_endpoint_is_gone(
+    account: Account, session: Session, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint(session.client("sagemaker"), "followed")
+    printed = threading.Event()
 
-    class Enough(Exception):
-        """Ctrl-C."""
-
-    class Seen(io.StringIO):
+    class Screen(io.StringIO):
         def write(self, text: str) -> int:
-            out.write(text)
-            if "followed" in text:
-                raise Enough
-            if "started" in text:
-                shown.set()
-            return len(text)
+            printed.set()
+            return super().write(text)
 
-    def ask() -> None:
-        shown.wait(30)
-        body = json.dumps({"do": {"sleep": 0, "why": "followed"}})
-        session.runtime.invoke_endpoint(EndpointName=there, Body=body)["Body"].read()
+    def use_and_remove() -> None:
+        printed.wait(60)
+        for number in range(3):
+            body = json.dumps({"do": {"sleep": 0, "number": number}})
+            session.runtime.invoke_endpoint(EndpointName="followed", Body=body)["Body"].read()
+        remove(session, "followed")
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    monkeypatch.setattr("sys.stdout", Seen())
-    with pytest.raises(Enough):
-        following.logs(account, following.Wanted(there, True, None, None, None))
-    asking.join()
-    assert out.getvalue().count("started with serve") == 1
+    user, screen = threading.Thread(target=use_and_remove), Screen()
+    user.start()
+    monkeypatch.setattr("sys.stdout", screen)
+    following.logs(account, following.Wanted("followed", True, None, None, "asked|started"))
+    user.join()
+    assert [line.partition("  ")[2] for line in screen.getvalue().splitlines()] == [
+        "started with serve",
+        *(f'asked to {{"sleep": 0, "number": {number}}}' for number in range(3)),
+    ]
+    assert capsys.readouterr().err == "endpoint followed is gone\n"
 
 
 @pytest.mark.parametrize(
@@ -181,8 +195,6 @@ def test_a_wrong_choice_of_lines(account: Account, since: str | None, grep: str 
 
 
 def test_autoscale_from_beginning_to_end(account: Account, there: str, capsys: Printed) -> None:
-    from dataclasses import replace
-
     asked = replace(NOTHING, least=1, most=3, concurrency=4.0)
     assert autoscaling.autoscale(account, replace(asked, dry_run=True)) == cli.OK
     requests = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -211,8 +223,6 @@ def test_autoscale_from_beginning_to_end(account: Account, there: str, capsys: P
     ],
 )
 def test_autoscale_is_told_one_thing(account: Account, given: dict[str, Any], told: str) -> None:
-    from dataclasses import replace
-
     with pytest.raises(ConfigurationError, match=told):
         autoscaling.autoscale(account, replace(NOTHING, **given))
 
@@ -250,7 +260,7 @@ def test_delete_asks_before_it_touches_what_was_not_named(
     data = {"checkpoint": "s3://checkpoints/bloom/"}
     with pytest.raises(ConfigurationError, match=r"Delete endpoint expired, endpoint shown in us-west-2.* --yes"):
         removing.delete(account, wanted(expired=True))
-    with pytest.raises(ConfigurationError, match="Delete 1 objects at s3://checkpoints/bloom/ in us-west-2"):
+    with pytest.raises(ConfigurationError, match="Delete 1 object at s3://checkpoints/bloom/ in us-west-2"):
         removing.delete(account, wanted(**data))
     capsys.readouterr()
     assert removing.delete(account, wanted("expired", dry_run=True, **data)) == cli.OK
@@ -261,10 +271,35 @@ def test_delete_asks_before_it_touches_what_was_not_named(
         "DeleteModel",
         "DeleteObjects",
     ]
-    assert "to delete: s3://checkpoints/bloom/ (1 objects, 2.0 MB)" in err
+    assert "to delete: s3://checkpoints/bloom/ (1 object, 2.0 MB)" in err
     assert removing.delete(account, wanted("expired", yes=True, **data)) == cli.OK
-    assert capsys.readouterr().out.splitlines()[-1] == "s3://checkpoints/bloom/: 1 objects deleted"
+    assert capsys.readouterr().out.splitlines()[-1] == "s3://checkpoints/bloom/: 1 object deleted"
     assert "Contents" not in s3.list_objects_v2(Bucket="checkpoints")
+
+
+def test_several_with_one_model_take_it_with_the_last(
+    emulator: Emulator, account: Account, session: Session, capsys: Printed
+) -> None:
+    sagemaker = session.client("sagemaker")
+    model(sagemaker, "joint")
+    for each in ("one", "two"):
+        endpoint(sagemaker, each, model_name="joint")
+    removing.delete(account, wanted("one", "two", dry_run=True))
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["operation"] for line in out.splitlines()] == [
+        "DeleteEndpoint",
+        "DeleteEndpointConfig",
+        "DeleteEndpoint",
+        "DeleteEndpointConfig",
+        "DeleteModel",
+    ]
+    assert err == "kept: model joint: used by two\n"
+    fault(emulator, kind="ResourceLimitExceeded", operation="DeleteEndpointConfig", times=1)
+    assert removing.delete(account, wanted("one", "two")) == cli.REFUSED
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1] == "model joint: removed"
+    assert "one: endpoint configuration one cannot be removed" in err
+    assert removing.delete(account, wanted("one")) == cli.OK
 
 
 def test_deleting_what_is_not_there_is_said(account: Account, capsys: Printed) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 from bloomery import cli
 from bloomery.checkpoints.progress import megabytes
 from bloomery.errors import ConfigurationError
+from bloomery.sagemaker.operating.prices import Prices
 from bloomery.sagemaker.planning import Option, Plan, plan
-from bloomery.sagemaker.planning.quotas import endpoint_quotas, quota_name
+from bloomery.sagemaker.quotas import endpoint_quotas, quota_name
 from bloomery.sagemaker.session import Session
 
 _GIB = 1 << 30
@@ -38,27 +39,44 @@ _QUOTAS = 6  # types of which the text names the account's quota
 
 @dataclass(frozen=True)
 class Account:
-    """Whose quotas to ask for, as ``Session.open`` takes it."""
+    """Whose, as ``Session.open`` takes it, and what to ask for."""
 
     target: str | None
     region: str | None
     profile: str | None
     endpoint_url: str | None
+    quotas: bool
+    prices: bool
+
+    def session(self) -> Session:
+        """Close it. Raises TargetError."""
+        return Session.open(self.target, region=self.region, profile=self.profile, endpoint_url=self.endpoint_url)
 
 
-def show(checkpoint: str, prices: Sequence[str], account: Account | None, as_json: bool, **wanted: Any) -> int:
+def show(checkpoint: str, prices: Sequence[str], account: Account, as_json: bool, **wanted: Any) -> int:
     """Print the plan; ``wanted``: as ``planning.plan`` takes it. The exit code says whether something fits."""
-    made = plan(checkpoint, prices=_prices(prices, wanted["instance_types"]), **wanted)
-    if account is not None:
-        with Session.open(
-            account.target, region=account.region, profile=account.profile, endpoint_url=account.endpoint_url
-        ) as session:
-            made = replace(made, quotas=endpoint_quotas(session, [each.instance_type for each in made.best_of_each()]))
+    given = _prices(prices, wanted["instance_types"])
+    made = plan(checkpoint, prices=given, **wanted)
+    if account.quotas or account.prices:
+        with account.session() as session:
+            made = _asked(made, given, session, account)
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
         _print(made, chosen=bool(wanted["instance_types"]))
     return cli.OK if made.recommended else cli.REFUSED
+
+
+def _asked(made: Plan, given: Mapping[str, float], session: Session, account: Account) -> Plan:
+    """With the account's quotas and AWS's prices of what fits; a price that is given counts more."""
+    fitting = list(dict.fromkeys(option.instance_type for option in made.options if option.fits))
+    if account.prices:
+        known = Prices(session)
+        listed = {name: price for name in fitting if (price := known.of(name).per_hour) is not None}
+        made = made.priced({**listed, **given})
+    if account.quotas:
+        made = replace(made, quotas=endpoint_quotas(session, fitting))
+    return made
 
 
 def _prices(given: Sequence[str], instance_types: Sequence[str]) -> Mapping[str, float]:
@@ -156,9 +174,9 @@ def _tail(made: Plan) -> Iterator[str]:
         yield f"  quota to check                                {quota_name(option.instance_type)}"
     else:
         yield "recommended: nothing fits"
-    for name, value in list(made.quotas.items())[:_QUOTAS]:
-        enough = "" if value else ", ask for more before you deploy"
-        yield f"  this account's quota                          {name}: {value}{enough}"
+    for quota in list(made.quotas.values())[:_QUOTAS]:
+        more = "" if quota.value else f"; ask for more before you deploy: {quota.how_to_raise(1)}"
+        yield f"  this account's quota                          {quota.name}: {quota.value}{more}"
     for sentence in made.advice:
         yield f"note: {sentence}"
 
@@ -169,7 +187,7 @@ def _too_small(small: Sequence[Option]) -> str:
         family, _, size = option.instance_type.rpartition(".")
         sizes.setdefault(family, []).append(size)
     names = ", ".join(f"{family}.{{{','.join(each)}}}" for family, each in sorted(sizes.items()))
-    nearest = max(small, key=lambda option: option.free)
+    nearest = small[0]
     return f"too small: {names}; the nearest, {nearest.instance_type}, lacks {_gib(-nearest.free)} GiB on each GPU"
 
 

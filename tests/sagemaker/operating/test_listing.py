@@ -7,22 +7,25 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.sagemaker.operating.conftest import PRICE, TYPE, endpoint, in_status
+from tests.sagemaker.operating.conftest import PRICE, TYPE, endpoint, in_status, model
 from tests.support.emulator import REGION
 
-from bloomery.errors import AccessError
-from bloomery.sagemaker.operating.description import describe, existing
+from bloomery.errors import AccessError, ScalingRefusedError
+from bloomery.sagemaker.operating.autoscaling import planned
+from bloomery.sagemaker.operating.description import describe, existing, models_of
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES, expired, expiry
-from bloomery.sagemaker.operating.listing import Row, rows
+from bloomery.sagemaker.operating.listing import Row, instances_of, listing
 from bloomery.sagemaker.operating.prices import Price, Prices
 from bloomery.sagemaker.operating.removal import remove
+from bloomery.sagemaker.operating.scaling_requests import Bounds
 from bloomery.sagemaker.session import Session
 
 OURS = {CREATED_BY: "bloomery 0"}
 
 
 def row(session: Session, name: str, now: datetime, given: float | None = None) -> Row:
-    (found,) = [each for each in rows(session, Prices(session, given), now) if each.name == name]
+    rows = listing(session, Prices(session, given), now, every=True).rows
+    (found,) = [each for each in rows if each.name == name]
     return found
 
 
@@ -54,7 +57,8 @@ def test_more_endpoints_than_a_page_holds(session: Session, sagemaker: Any, name
     endpoint(sagemaker, name)
     for number in range(11):
         sagemaker.create_endpoint(EndpointName=f"{name}-{number}", EndpointConfigName=name)
-    found = [each.name for each in rows(session, Prices(session), datetime.now(UTC)) if each.name.startswith(name)]
+    rows = listing(session, Prices(session), datetime.now(UTC), every=True).rows
+    found = [each.name for each in rows if each.name.startswith(name)]
     assert sorted(found) == sorted([name, *(f"{name}-{number}" for number in range(11))])
     for each in found:
         sagemaker.delete_endpoint(EndpointName=each)
@@ -146,4 +150,55 @@ def test_an_endpoint_whose_configuration_is_gone_can_be_described(session: Sessi
     assert [(each.name, each.there, each.instance_type) for each in found.variants] == [("V", 1, None)]
     assert not found.hosts_components
     assert row(session, name, datetime.now(UTC)).cost_per_hour is None
+    remove(session, name)
+
+
+class Pools:
+    """A session with an endpoint of two types of instances, which the emulator does not have."""
+
+    def call(self, service: str, operation: str, **parameters: Any) -> Any:
+        if operation == "DescribeEndpoint":
+            there = [
+                {"InstanceType": "ml.g5.xlarge", "CurrentInstanceCount": 2},
+                {"InstanceType": "ml.g6.xlarge", "CurrentInstanceCount": 1},
+            ]
+            variant = {"VariantName": "V", "CurrentInstanceCount": 3, "DesiredInstanceCount": 3, "InstancePools": there}
+            now = datetime.now(UTC)
+            return {
+                "EndpointName": "e",
+                "EndpointArn": "arn",
+                "EndpointStatus": "InService",
+                "EndpointConfigName": "c",
+                "CreationTime": now,
+                "LastModifiedTime": now,
+                "ProductionVariants": [variant],
+            }
+        pools = [
+            {"InstanceType": "ml.g5.xlarge", "Priority": 1},
+            {"InstanceType": "ml.g6.xlarge", "Priority": 2, "ModelNameOverride": "for-g6"},
+        ]
+        return {"ProductionVariants": [{"VariantName": "V", "ModelName": "m", "InstancePools": pools}]}
+
+
+def test_instances_of_several_types_are_counted_apart() -> None:
+    session: Any = Pools()
+    found = existing(session, "e")
+    assert not found.hosts_components
+    instances = instances_of(found, Prices(session, 1.0))
+    assert [(each.instance_type, each.count) for each in instances] == [("ml.g5.xlarge", 2), ("ml.g6.xlarge", 1)]
+    assert models_of(session.call("", "")["ProductionVariants"][0]) == ["m", "for-g6"]
+
+
+def test_a_serverless_endpoint_has_no_price_per_hour(session: Session, sagemaker: Any, name: str) -> None:
+    model(sagemaker, name)
+    serverless = {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
+    variant = {"VariantName": "V", "ModelName": name, "ServerlessConfig": serverless}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    in_status(sagemaker, name, "InService")
+    found = row(session, name, datetime.now(UTC), given=5.0)
+    assert [(each.instance_type, each.price.per_hour) for each in found.instances] == [("serverless", None)]
+    assert found.cost_per_hour is None
+    with pytest.raises(ScalingRefusedError, match="is serverless and scales by itself"):
+        planned(session, name, Bounds(1, 2, 1.0))
     remove(session, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.rank_pair import run_pair
-from tests.support.tiny_models import tiny_model
+from tests.support.tiny_models import tiny_encoder, tiny_model, tiny_seq2seq
 
 from bloomery.checkpoints.sources import open_source
 from bloomery.sagemaker.planning.facts import read_facts
@@ -31,6 +31,10 @@ CASES: dict[str, tuple[str, dict[str, Any], Form]] = {
     "llama-untied": ("llama", {"intermediate_size": 192}, PLAIN),
     "qwen2-tied-int8": ("qwen2", {"tie_word_embeddings": True}, INT8),
     "qwen3": ("qwen3", {}, PLAIN),
+    "t5": ("t5", {}, PLAIN),
+    "t5-int8": ("t5", {}, INT8),
+    "bert": ("bert", {}, PLAIN),
+    "roberta": ("roberta", {}, PLAIN),
 }
 
 # Weights only: masks and frequencies, which every rank computes, are no part of a checkpoint.
@@ -53,7 +57,15 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     where = tmp_path_factory.mktemp("models")
-    return {name: tiny_model(family, where / name, **config) for name, (family, config, _) in CASES.items()}
+    return {name: made(family, where / name, config) for name, (family, config, _) in CASES.items()}
+
+
+def made(family: str, directory: Path, config: dict[str, Any]) -> Path:
+    if family == "t5":
+        return tiny_seq2seq(family, directory, **config)
+    if family in ("bert", "roberta"):
+        return tiny_encoder("SequenceClassification", directory, family, **config)
+    return tiny_model(family, directory, **config)
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ def plan(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub's model.")] = None,
     check_quota: Annotated[bool, typer.Option("--check-quota", help="Ask Service Quotas for the account's.")] = False,
+    check_price: Annotated[bool, typer.Option("--check-price", help="Ask AWS's price list for what fits.")] = False,
     target: arguments.Target = None,
     region: arguments.Region = None,
     profile: arguments.Profile = None,
@@ -44,7 +45,7 @@ def plan(
     """Tell what a checkpoint needs and which instance types it fits on, without fetching it; exit code 1: on none."""
     from bloomery.cli import planning
 
-    account = planning.Account(target, region, profile, endpoint_url) if check_quota else None
+    account = planning.Account(target, region, profile, endpoint_url, check_quota, check_price)
     code = planning.show(
         checkpoint,
         price or [],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from bloomery.sagemaker.deploying.account_checks import look, raise_unless_reach
 from bloomery.sagemaker.deploying.checks import check
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.events import Note
-from bloomery.sagemaker.deploying.finding import Finding, refuse_errors
+from bloomery.sagemaker.deploying.finding import Finding, error, refuse_errors
 from bloomery.sagemaker.deploying.launching import Patience, Tell, launch
 from bloomery.sagemaker.deploying.quota import how_to_raise
 from bloomery.sagemaker.deploying.resolving import Resolved, resolve
@@ -50,9 +49,8 @@ class Prepared:
 
     def requests(self) -> list[Request]:
         """What would be asked of AWS, the upload of an archive included."""
-        made = [
-            each for each in requests.creation(self.wanted, datetime.now(UTC)) if each.operation not in self.present
-        ]
+        every = requests.creation(self.wanted, datetime.now(UTC))
+        made = [each for each in every if each.operation not in self.present]
         if self.resolved.archive is None:
             return made
         bucket, _, key = str(self.wanted.model_data).removeprefix("s3://").partition("/")
@@ -80,6 +78,9 @@ def prepare(session: Session, wanted: Deployment) -> Prepared:
 def carry_out(session: Session, prepared: Prepared, tell: Tell, order: Order) -> None:
     """Make it. Raises EndpointFailedError, and SageMakerError of the calls."""
     wanted = prepared.wanted
+    if wanted.component is not None and not order.wait:
+        refusal = error("component", "it is made when the endpoint is InService, so that has to be waited for")
+        refuse_errors(f"endpoint {wanted.name}", [refusal])
     if prepared.resolved.archive is not None:
         _upload(session, prepared.resolved, tell)
     try:
@@ -92,14 +93,14 @@ def carry_out(session: Session, prepared: Prepared, tell: Tell, order: Order) ->
             rollback=order.rollback,
             patience=order.patience,
         )
-    except CallError as error:
-        if error.code != _LIMIT:
+    except CallError as refused:
+        if refused.code != _LIMIT:
             raise
         what = how_to_raise(session, wanted, wanted.instance_types[-1])
-        raise SageMakerError(f"{error}\nwhat to do: {what}") from error
+        raise SageMakerError(f"{refused}\nwhat to do: {what}") from refused
 
 
-def _upload(session: Session, resolved: Resolved, tell: Callable[[Note], object]) -> None:
+def _upload(session: Session, resolved: Resolved, tell: Tell) -> None:
     """The archive, under the address that has been announced."""
     assert resolved.directory is not None
     uri = str(resolved.wanted.model_data)

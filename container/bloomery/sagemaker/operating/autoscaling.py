@@ -142,6 +142,11 @@ def _outdated(scaling: Scaling, target: ScalingTarget) -> Iterator[Request]:
 
 def _of_variant(endpoint: Description, variant: Variant, bounds: Bounds) -> Scaling:
     resource = variant_resource(endpoint.name, variant.name)
+    if variant.serverless:
+        raise ScalingRefusedError(
+            f"variant {variant.name} of {endpoint.name} is serverless and scales by itself, up to the "
+            "MaxConcurrency of its configuration"
+        )
     if endpoint.asynchronous:
         return scaling_requests.of_asynchronous(resource, endpoint.name, variant.name, bounds)
     if bounds.least == 0:

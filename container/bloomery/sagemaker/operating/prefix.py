@@ -86,10 +86,9 @@ def check_unused(session: Session, prefix: Prefix, leaving: Collection[str]) -> 
     or a place that holds it. Gives the endpoints of which that cannot be seen.
     """
     unseen: list[str] = []
-    for model, endpoints in users(session, except_for="").models.items():
-        staying = [each for each in endpoints if each not in leaving]
+    for model, staying in users(session, except_for=leaving).models.items():
         try:
-            named = model_data(session, model) if staying else set()
+            named = model_data(session, model)
         except AccessError:
             unseen += staying
             continue

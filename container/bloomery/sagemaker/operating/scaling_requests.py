@@ -89,8 +89,8 @@ def of_asynchronous(resource: str, endpoint: str, variant: str, bounds: Bounds) 
 
 @dataclass(frozen=True)
 class _Alarm:
-    """On when ``metric`` has been 1 for ``periods`` of ``seconds``. ``name``: begins with the endpoint's or component's,
-    by which rights are given.
+    """On when ``metric`` has been 1 for ``periods`` of ``seconds``. ``name`` begins with the endpoint's or component's:
+    rights are given by that.
     """
 
     name: str

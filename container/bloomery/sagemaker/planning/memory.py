@@ -18,11 +18,9 @@ COMMUNICATION = 512 * MIB  # NCCL's buffers, where there are several ranks
 # Of an accelerator's memory: the driver, error correction, and holes of the allocator take the rest.
 USABLE = 0.92
 _HIDDEN_COPIES = 6  # of the hidden states at once in a layer: residual, norm, query, key, value, attention's output
-_INJECTED_COPIES = (
-    10  # in the workspace of DeepSpeed's layers (csrc/transformer/inference/includes/inference_context.h)
-)
+_INJECTED_COPIES = 10  # in the workspace of DeepSpeed's layers (its inference_context.h)
 _LOGITS_COPIES = 3  # fp32: as computed, processed, as probabilities
-_LARGEST = 1 << 20  # batch or length beyond which nothing is searched
+LARGEST = 1 << 20  # batch or length beyond which nothing is searched
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def rank_memory(shape: ModelShape, form: Form, weights: int, batch: int, length:
     )
 
 
-def largest(fits: Callable[[int], bool], most: int = _LARGEST) -> int:
+def largest(fits: Callable[[int], bool], most: int = LARGEST) -> int:
     """The largest number up to ``most`` that still fits, 0 when 1 does not."""
     low, high = 0, 1
     while high <= most and fits(high):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bloomery.errors import ConfigurationError
@@ -10,7 +11,7 @@ from bloomery.sagemaker.instances import INSTANCE_TYPES, InstanceType
 from bloomery.sagemaker.planning.facts import CheckpointFacts
 from bloomery.sagemaker.planning.form import Form
 from bloomery.sagemaker.planning.load_time import LoadTime, Timeouts, Volume, load_time, timeouts, volume
-from bloomery.sagemaker.planning.memory import MIB, USABLE, RankMemory, largest, rank_memory
+from bloomery.sagemaker.planning.memory import LARGEST, MIB, USABLE, RankMemory, largest, rank_memory
 from bloomery.sagemaker.planning.shape import ModelShape
 from bloomery.sagemaker.planning.weights import check_degree, fitting_degrees, rank_weights
 
@@ -93,7 +94,7 @@ class OptionMaker:
             usable=usable,
             largest_batch=largest(lambda batch: memory(batch, work.length).total <= usable),
             largest_length=largest(
-                lambda length: memory(work.batch, length).total <= usable, **_bound(shape.positions)
+                lambda length: memory(work.batch, length).total <= usable, shape.positions or LARGEST
             ),
             load=load,
             timeouts=timeouts(load),
@@ -135,17 +136,16 @@ def gpu_types() -> list[str]:
     return [name for name, machine in INSTANCE_TYPES.items() if machine.gpus]
 
 
-def ordered(options: Iterable[Option], prices: Mapping[str, float]) -> list[Option]:
-    """What fits first; then the cheapest machine, or without prices the smallest; then the degree that makes the most
-    copies, and among those the one that leaves the fewest GPUs idle."""
+def ordered(options: Iterable[Option]) -> list[Option]:
+    """What fits first: the cheapest machine, then those without a price, the smallest first; of its degrees the one
+    that makes the most copies, and among those the one that leaves the fewest GPUs idle. Then what does not fit, the
+    nearest first."""
 
     def key(option: Option) -> tuple[bool, float, int, int, str, int, int]:
-        price = prices.get(option.instance_type, float("inf")) if prices else 0.0
+        if not option.fits:
+            return True, -option.free, 0, 0, option.instance_type, 0, 0
+        price = math.inf if option.price is None else option.price
         size, vcpus = option.accelerators * option.usable, INSTANCE_TYPES[option.instance_type].vcpus
-        return not option.fits, price, size, vcpus, option.instance_type, -option.copies, -option.degree
+        return False, price, size, vcpus, option.instance_type, -option.copies, -option.degree
 
     return sorted(options, key=key)
-
-
-def _bound(positions: int | None) -> dict[str, int]:
-    return {"most": positions} if positions else {}

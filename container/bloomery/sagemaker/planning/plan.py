@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bloomery.checkpoints.source import Source
@@ -16,16 +16,16 @@ from bloomery.sagemaker.planning.form import Form, choose, kernel_injection
 from bloomery.sagemaker.planning.licence import Licence, judged
 from bloomery.sagemaker.planning.memory import cache_bytes
 from bloomery.sagemaker.planning.options import Option, OptionMaker, Work, gpu_types, machine_of, ordered
-from bloomery.sagemaker.planning.quotas import quota_name
 from bloomery.sagemaker.planning.shape import ModelShape, shape_of
 from bloomery.sagemaker.planning.weights import RankWeights, rank_weights
+from bloomery.sagemaker.quotas import Quota, quota_name
 
 _USUAL_LENGTH = 1024  # option.max_tokens, unless it is set
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is planned. ``options``: what fits first, then the cheapest; with each instance type there may be several
+    """What is planned. ``options``: what fits first, the best of it first; an instance type may be there with several
     degrees. ``ranks``: bytes of weights of each rank, with the degree of the first option. ``cache_per_token``: bytes
     of all ranks together."""
 
@@ -38,12 +38,17 @@ class Plan:
     options: tuple[Option, ...]
     licence: Licence
     advice: tuple[str, ...]
-    quotas: Mapping[str, int] = field(default_factory=dict)
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
 
     @property
     def recommended(self) -> Option | None:
         """The first that fits."""
         return next((option for option in self.options if option.fits), None)
+
+    def priced(self, prices: Mapping[str, float]) -> Plan:
+        """The same with prices, USD per hour by instance type, and in their order."""
+        priced = [replace(option, price=prices.get(option.instance_type)) for option in self.options]
+        return replace(_assembled(self.facts, self.shape, self.form, self.work, priced), quotas=self.quotas)
 
     def environment(self, option: Option) -> dict[str, str]:
         """The container's variables for ``option``."""
@@ -55,12 +60,10 @@ class Plan:
         }
 
     def best_of_each(self) -> list[Option]:
-        """One option of each instance type: the first that fits, or else the one that lacks least."""
+        """The first option of each instance type."""
         found: dict[str, Option] = {}
         for option in self.options:
-            known = found.setdefault(option.instance_type, option)
-            if not known.fits and not option.fits and option.free > known.free:
-                found[option.instance_type] = option
+            found.setdefault(option.instance_type, option)
         return list(found.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,15 +143,17 @@ def plan(
         raise ConfigurationError(
             f"tensor_parallel={tensor_parallel} is more than the GPUs of {', '.join(instance_types) or 'any instance'}"
         )
-    options = ordered(found, prices)
-    licence = judged(facts.licence)
-    shown = tensor_parallel or options[0].degree
+    return _assembled(facts, shape, form, work, found)
+
+
+def _assembled(facts: CheckpointFacts, shape: ModelShape, form: Form, work: Work, found: Iterable[Option]) -> Plan:
+    options, licence = ordered(found), judged(facts.licence)
     return Plan(
         facts=facts,
         shape=shape,
         form=form,
         work=work,
-        ranks=rank_weights(facts, form, shown),
+        ranks=rank_weights(facts, form, options[0].degree),
         cache_per_token=cache_bytes(shape, form, 1, 1),
         options=tuple(options),
         licence=licence,
@@ -165,7 +170,8 @@ def _check(batch: int, length: int | None, tensor_parallel: int | None, prices: 
             raise ConfigurationError(f"price of {name}: {price} is not a number of USD per hour")
 
 
-def _option(option: Option, quotas: Mapping[str, int]) -> dict[str, Any]:
+def _option(option: Option, quotas: Mapping[str, Quota]) -> dict[str, Any]:
+    quota = quotas.get(option.instance_type)
     return {
         "instance_type": option.instance_type,
         "accelerators": option.accelerators,
@@ -184,5 +190,5 @@ def _option(option: Option, quotas: Mapping[str, int]) -> dict[str, Any]:
         "VolumeSizeInGB": option.volume.size,
         "local_storage_gb": option.volume.local,
         "usd_per_hour": option.price,
-        "quota": {"name": quota_name(option.instance_type), "value": quotas.get(option.instance_type)},
+        "quota": {"name": quota_name(option.instance_type), "value": quota.value if quota else None},
     }
