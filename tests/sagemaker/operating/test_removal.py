@@ -206,6 +206,7 @@ def test_scaling_that_may_not_be_touched_does_not_keep_the_endpoint() -> None:
     scaling = Step("scaling of r", Request("application-autoscaling", "DeregisterScalableTarget"))
     done = perform(session, Removal("n", (scaling, STEP)))
     assert done.removed == ("endpoint n",)
+    assert not done.complete
     assert done.notes == ("scaling of r could not be removed: not allowed",)
 
 
