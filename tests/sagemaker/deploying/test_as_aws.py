@@ -86,7 +86,7 @@ def test_the_bucket_must_be_in_the_region(account: Session, plain: Deployment, e
         place = {"LocationConstraint": far}
         elsewhere.call("s3", "CreateBucket", Bucket="far-away-bucket", CreateBucketConfiguration=place)
     text = refused(account, replace(plain, model_data="s3://far-away-bucket/model.tar.gz"))
-    assert f"bucket far-away-bucket is in eu-west-1, and has to be in {REGION}" in text
+    assert f"bucket far-away-bucket is in eu-west-1, and SageMaker in {REGION} reads only from there" in text
 
 
 def test_nothing_is_paid_for_without_a_word(

@@ -16,7 +16,7 @@ from tests.sagemaker.deploying.conftest import BUCKET, TYPE, left, tar_of
 from tests.support.emulator import REGION, ROLE
 
 from bloomery.errors import ConfigurationError, DeploymentRefusedError
-from bloomery.sagemaker.deploying import AsyncOutput, Deployment
+from bloomery.sagemaker.deploying import AsyncOutput, Component, Deployment
 from bloomery.sagemaker.deploying.account_checks import trust_findings
 from bloomery.sagemaker.deploying.checks import check
 from bloomery.sagemaker.deploying.deployment import duration
@@ -89,6 +89,11 @@ def test_nothing_is_said_of_what_is_right() -> None:
         ({"subnets": ("subnet-1",)}, "both subnets and security groups"),
         ({"network_isolation": True, "checkpoint": "bigscience/bloom"}, "could not reach bigscience/bloom"),
         ({"async_output": AsyncOutput("bucket/out")}, "asynchronous output: 'bucket/out' is not what"),
+        ({"component": Component(accelerators=2)}, "a copy needs 2 accelerators, and ml.m5.xlarge has 0"),
+        ({"component": Component(memory=10**6)}, "a copy needs 1000000 MiB, and ml.m5.xlarge has 16384"),
+        ({"component": Component(copies=0, memory=1024)}, "0 copies: it begins with 1 or more"),
+        ({"component": Component(max_instances=1), "instance_count": 2}, "at most 1 instances, but 2 to begin with"),
+        ({"component": Component(), "async_output": AsyncOutput("s3://b/o/")}, "cannot be asynchronous"),
         ({"tags": {f"k{i}": "v" for i in range(60)}}, "tags: 61 of them; SageMaker takes at most 50"),
     ],
 )
@@ -132,6 +137,21 @@ def test_the_requests_are_what_the_walk_through_sends() -> None:
     assert endpoint.parameters["EndpointConfigName"] == "demo"
     other = create_config(wanted, "ml.c5.xlarge", datetime.now(UTC))
     assert other.parameters["ProductionVariants"][0]["InstanceType"] == "ml.c5.xlarge"
+
+
+@pytest.mark.parametrize(
+    ("component", "instance_type", "ranks", "needed"),
+    [
+        (Component(), "ml.g5.12xlarge", None, (4, 196608 * 3 // 4)),  # all of the machine
+        (Component(), "ml.g5.12xlarge", 2, (2, 196608 * 3 // 8)),  # half of it
+        (Component(accelerators=1, memory=2048), "ml.g5.12xlarge", 2, (1, 2048)),
+        (Component(copies=2), "ml.m5.xlarge", 2, (None, 16384 * 3 // 8)),
+    ],
+)
+def test_what_a_copy_needs(component: Component, instance_type: str, ranks: int | None, needed: Any) -> None:
+    found = component.requirements(instance_type, ranks)
+    assert (found.get("NumberOfAcceleratorDevicesRequired"), found["MinMemoryRequiredInMb"]) == needed
+    assert not list(component.lacking(instance_type, ranks))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("4h", 14400), ("90m", 5400), ("1d12h", 129600), ("1.5h", 5400)])

@@ -13,8 +13,8 @@ import pytest
 from tests.sagemaker.deploying.conftest import BUCKET, TYPE, left
 from tests.support.emulator import ROLE
 
-from bloomery.errors import EndpointFailedError, InvocationError, SageMakerError
-from bloomery.sagemaker.deploying import AsyncOutput, Deployment, Endpoint, Order
+from bloomery.errors import DeploymentRefusedError, EndpointFailedError, InvocationError, SageMakerError
+from bloomery.sagemaker.deploying import AsyncOutput, Component, Deployment, Endpoint, Order
 from bloomery.sagemaker.deploying.events import Note, Progress
 from bloomery.sagemaker.deploying.launching import Patience
 from bloomery.sagemaker.operating.expiry import expiry
@@ -151,7 +151,32 @@ def test_asynchronous_answers_and_failures(session: Session, wanted: Deployment,
             endpoint.invoke("x")
 
 
+def test_an_inference_component_with_room_to_scale(session: Session, wanted: Deployment) -> None:
+    component = Component(copies=2, memory=1024, max_instances=2)
+    with Endpoint.deploy(replace(wanted, component=component), session) as endpoint:
+        assert endpoint.invoke("x", inference_component=wanted.name).value == {"inputs": "x"}
+        with pytest.raises(InvocationError, match="name one with --component"):
+            endpoint.invoke("x")
+        config = session.call("sagemaker", "DescribeEndpointConfig", EndpointConfigName=wanted.name)
+        limits = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2}
+        assert config["ProductionVariants"][0]["ManagedInstanceScaling"] == limits
+        found = session.call("sagemaker", "DescribeInferenceComponent", InferenceComponentName=wanted.name)
+        assert found["RuntimeConfig"]["DesiredCopyCount"] == 2
+    assert left(session, wanted.name) == []
+
+
 class TestFailures:
+    def test_a_component_that_fails_takes_everything_along(self, session: Session, wanted: Deployment) -> None:
+        broken = replace(wanted, component=Component(memory=1024), environment={"DIE_AT_START": "3"})
+        with pytest.raises(EndpointFailedError, match=f"inference component {wanted.name} failed"):
+            Endpoint.deploy(broken, session, order=Order(rollback=True))
+        assert left(session, wanted.name) == []
+
+    def test_a_component_has_to_be_waited_for(self, session: Session, wanted: Deployment) -> None:
+        with pytest.raises(DeploymentRefusedError, match="has to be waited for"):
+            Endpoint.deploy(replace(wanted, component=Component()), session, order=Order(wait=False))
+        assert left(session, wanted.name) == []
+
     def test_a_container_that_dies_shows_its_last_words(self, session: Session, wanted: Deployment) -> None:
         events: list[Any] = []
         with pytest.raises(EndpointFailedError, match="ping health check") as caught:
@@ -164,11 +189,6 @@ class TestFailures:
         endpoint.delete()
         assert left(session, wanted.name) == []
 
-    def test_with_rollback_nothing_is_left(self, session: Session, wanted: Deployment) -> None:
-        with pytest.raises(EndpointFailedError):
-            Endpoint.deploy(replace(wanted, environment={"DIE_AT_START": "3"}), session, order=Order(rollback=True))
-        assert left(session, wanted.name) == []
-
     def test_what_was_made_goes_when_the_endpoint_is_refused(
         self, session: Session, wanted: Deployment, fault: Callable[..., None]
     ) -> None:
@@ -178,6 +198,7 @@ class TestFailures:
         assert f"'{TYPE} for endpoint usage'" in str(caught.value)
         assert left(session, wanted.name) == []
 
+    @pytest.mark.full
     def test_throttling_is_waited_out(self, session: Session, wanted: Deployment, fault: Callable[..., None]) -> None:
         fault("ThrottlingException", operation="CreateEndpointConfig", times=1)
         with Endpoint.deploy(wanted, session) as endpoint:
