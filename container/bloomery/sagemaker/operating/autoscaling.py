@@ -170,8 +170,8 @@ def _of_component(endpoint: Description, component: Component, bounds: Bounds) -
         raise ScalingRefusedError(
             f"component {component.name} can have 0 copies, but the instances of variant {component.variant} would "
             f"stay and cost: the ManagedInstanceScaling of its configuration is {dict(managed) or 'absent'}. It has to "
-            'be like {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": N}: deploy with --max-instances N, '
-            "or bring such a configuration with UpdateEndpoint; or use --min 1"
+            'be like {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": N}: deploy with --max-instances '
+            "N, or bring such a configuration with UpdateEndpoint; or use --min 1"
         )
     return scaling_requests.of_component(component_resource(component.name), component.name, bounds)
 
