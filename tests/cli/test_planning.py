@@ -57,10 +57,10 @@ def test_text_says_what_fits_and_how_to_deploy_it(opt: Path) -> None:
 
 
 def test_nothing_that_fits_is_exit_code_1(opt: Path) -> None:
-    done = plan("--checkpoint", opt, "--instance-type", "ml.g5.xlarge")
+    done = plan("--checkpoint", opt, "--instance-type", "ml.g5.48xlarge", "--dtype", "fp32", "--tensor-parallel", "4")
     assert done.returncode == 1
     assert "recommended: nothing fits" in done.stdout
-    assert "--dtype int8" in done.stdout
+    assert "note: nothing fits; with --dtype fp16 it would, on ml.g5.48xlarge with --tensor-parallel 4" in done.stdout
 
 
 def test_json(opt: Path) -> None:
