@@ -35,6 +35,7 @@ COMMANDS = (
     "ls",
     "status",
     "logs",
+    "autoscale",
     "cost",
     "delete",
     "package",

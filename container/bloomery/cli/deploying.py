@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from bloomery import cli
 from bloomery.cli.account import Account, confirm, show
@@ -56,7 +56,8 @@ def _made(session: Session, prepared: Prepared, order: Order) -> int:
         print(f"endpoint {name} is asked for; look: bloomery status {name}{_where(session)}")
         return cli.OK
     print(f"endpoint {name} is InService after {tell.elapsed:.0f} s")
-    print(f"  ask:    bloomery invoke {name} 'To be, or not'{_where(session)}")
+    component = f" --component {name}" if prepared.wanted.component else ""
+    print(f"  ask:    bloomery invoke {name} 'To be, or not'{component}{_where(session)}")
     print(f"  remove: bloomery delete {name}{_where(session)}")
     return cli.OK
 
@@ -72,6 +73,13 @@ def pairs(given: Iterable[str] | None, option: str) -> dict[str, str]:
             raise ConfigurationError(f"{option} {name} is given twice: {found[name]!r} and {value!r}")
         found[name] = value
     return found
+
+
+def only_with(option: str, is_given: bool, others: Mapping[str, bool]) -> None:
+    """Raise ConfigurationError for ``others`` that are given and mean nothing without ``option``."""
+    alone = [other for other, given in others.items() if given]
+    if alone and not is_given:
+        raise ConfigurationError(f"{', '.join(alone)} means nothing without {option}")
 
 
 def _agreed(session: Session, prepared: Prepared, price: float | None, yes: bool) -> bool:

@@ -14,7 +14,7 @@ from bloomery import cli
 from bloomery.cli.account import Account
 from bloomery.cli.interruption import terminable
 from bloomery.errors import ConfigurationError
-from bloomery.sagemaker.operating.description import components
+from bloomery.sagemaker.operating.description import components, describe
 from bloomery.sagemaker.operating.logs import LogLine, Logs, start_of_tail
 from bloomery.sagemaker.operating.status import log_groups
 from bloomery.sagemaker.session import Session
@@ -52,11 +52,17 @@ def logs(account: Account, wanted: Wanted) -> int:
             _say_why(session, wanted)
         streams = {line.stream for line in first}
         _write(first, streams)
+        was_there = wanted.follow and describe(session, wanted.name) is not None
         while wanted.follow:
             time.sleep(_PERIOD_HERE if session.is_emulator else _PERIOD)
+            # Before the last lines are read, so that none is missed.
+            gone = was_there and describe(session, wanted.name) is None
             lines = [line for line in reader.new() if pattern is None or pattern.search(line.text)]
             streams |= {line.stream for line in lines}
             _write(lines, streams)
+            if gone:
+                print(f"endpoint {wanted.name} is gone", file=sys.stderr)
+                break
     return cli.OK
 
 
@@ -89,8 +95,6 @@ def _write(lines: Iterable[LogLine], streams: set[str]) -> None:
 
 
 def _say_why(session: Session, wanted: Wanted) -> None:
-    from bloomery.sagemaker.operating.description import describe
-
     if wanted.since is not None or wanted.grep is not None:
         print("no such lines", file=sys.stderr)
     elif describe(session, wanted.name) is None:

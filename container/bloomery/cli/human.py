@@ -46,6 +46,11 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
+def count(number: int, what: str) -> str:
+    """``what`` in the singular."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def money(amount: float | None) -> str:
     """In USD: cents, tenths of a cent where there are any, two digits of what is less than a cent."""
     if amount is None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from bloomery import cli
 from bloomery.cli import human
 from bloomery.cli.account import Account
-from bloomery.sagemaker.operating.listing import Row, rows
+from bloomery.sagemaker.operating.listing import Row, listing
 from bloomery.sagemaker.operating.prices import Prices
 
 _HEADERS = ("NAME", "STATUS", "AGE", "INSTANCES", "PER HOUR", "SO FAR", "EXPIRES IN")
@@ -18,22 +18,22 @@ def show(account: Account, every: bool, price_per_hour: float | None, as_json: b
     """Print them; the exit code."""
     now = datetime.now(UTC)
     with account.open() as session:
-        found = list(rows(session, Prices(session, price_per_hour), now))
+        found = listing(session, Prices(session, price_per_hour), now, every=every)
         region = session.region
-    chosen = [each for each in found if every or each.ours]
+    chosen = found.rows
     if as_json:
         print(human.as_json(chosen))
         return cli.OK
     if chosen:
         human.table(_HEADERS, [_cells(each, now) for each in chosen])
     else:
-        print(f"no endpoint in {region}" + (" that bloomery made" if found else ""), file=sys.stderr)
+        print(f"no endpoint in {region}" + (" that bloomery made" if found.others else ""), file=sys.stderr)
     for reason in dict.fromkeys(
         one.price.source for each in chosen for one in each.instances if one.price.per_hour is None
     ):
         print(f"note: {reason}", file=sys.stderr)
-    if others := len(found) - len(chosen):
-        print(f"{others} more, which bloomery did not make: --all lists them", file=sys.stderr)
+    if found.others:
+        print(f"{found.others} more, which bloomery did not make: --all lists them", file=sys.stderr)
     return cli.OK
 
 

@@ -54,8 +54,9 @@ def _print(found: Status) -> None:
         print(f"reason: {endpoint.failure}")
     for variant in endpoint.variants:
         count = f"{variant.there}" if variant.there == variant.wanted else f"{variant.there} of {variant.wanted}"
-        model = f", model {variant.model}" if variant.model else ""
-        print(f"variant {variant.name}: {variant.instance_type or human.UNKNOWN} × {count}{model}")
+        kind = variant.instance_type or " or ".join(variant.pools) or human.UNKNOWN
+        runs = "serverless" if variant.serverless else f"{kind} × {count}"
+        print(f"variant {variant.name}: {runs}" + (f", model {variant.model}" if variant.model else ""))
     for component in found.components:
         count = f"{component.copies} of {component.wanted} copies"
         print(f"component {component.name}: {component.status}, {count}")

@@ -48,6 +48,19 @@ def deploy(
     async_concurrency: Annotated[
         int | None, typer.Option(metavar="N", help="Asynchronous invocations at a time, per instance.")
     ] = None,
+    component: Annotated[
+        bool, typer.Option("--component", help="Serve it as an inference component, which can scale to zero.")
+    ] = False,
+    copies: Annotated[int, typer.Option(metavar="N", help="Of the component.")] = 1,
+    accelerators: Annotated[
+        int | None, typer.Option(metavar="N", help="Of each copy.  [default: as many as ranks, or all]")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", help="Of each copy.  [default: its share of the machine's]")
+    ] = None,
+    max_instances: Annotated[
+        int | None, typer.Option(metavar="N", help="SageMaker adds instances for copies up to this, and removes them.")
+    ] = None,
     routing: Annotated[
         str | None, typer.Option(metavar="STRATEGY", help="LEAST_OUTSTANDING_REQUESTS, RANDOM, ….")
     ] = None,
@@ -89,6 +102,7 @@ def deploy(
     """Make an endpoint: check everything first, show the price, wait, and show what its containers print."""
     from bloomery.cli import deploying
     from bloomery.cli.account import Account
+    from bloomery.sagemaker.deploying.component import Component
     from bloomery.sagemaker.deploying.deployment import (
         DOWNLOAD_TIMEOUT,
         STARTUP_TIMEOUT,
@@ -99,6 +113,15 @@ def deploy(
     from bloomery.sagemaker.deploying.launching import Patience
     from bloomery.sagemaker.deploying.ordering import Order
 
+    of_component = {
+        "--copies": copies != 1,
+        "--accelerators": accelerators is not None,
+        "--memory": memory is not None,
+        "--max-instances": max_instances is not None,
+    }
+    deploying.only_with("--component", component, of_component)
+    of_async = {"--async-failure": async_failure is not None, "--async-concurrency": async_concurrency is not None}
+    deploying.only_with("--async-output", async_output is not None, of_async)
     wanted = Deployment(
         name=name,
         instance_types=tuple(instance_type),
@@ -113,6 +136,7 @@ def deploy(
         download_timeout=DOWNLOAD_TIMEOUT if download_timeout is None else download_timeout,
         startup_timeout=STARTUP_TIMEOUT if startup_timeout is None else startup_timeout,
         async_output=AsyncOutput(async_output, async_failure, async_concurrency) if async_output else None,
+        component=Component(copies, accelerators, memory, max_instances) if component else None,
         routing=routing,
         ami_version=ami_version,
         network_isolation=network_isolation,

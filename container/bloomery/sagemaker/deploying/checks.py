@@ -37,6 +37,10 @@ _WORDS = {
     "ContainerStartupHealthCheckTimeoutInSeconds": "startup timeout",
     "RoutingStrategy": "routing",
     "InferenceAmiVersion": "AMI version",
+    "InferenceComponentName": "name",
+    "MinMemoryRequiredInMb": "component's memory",
+    "NumberOfAcceleratorDevicesRequired": "component's accelerators",
+    "MaxInstanceCount": "component's instances",
     "S3OutputPath": "asynchronous output",
     "S3FailurePath": "asynchronous failure",
     "MaxConcurrentInvocationsPerInstance": "asynchronous concurrency",
@@ -62,6 +66,7 @@ _MISTAKEN = ("S3OutputPath", "S3FailurePath")
 def check(wanted: Deployment) -> list[Finding]:
     """Of a resolved deployment: everything that botocore's client lets through and SageMaker refuses, or fails at."""
     found = [*_shape(wanted), *_types(wanted), *_data(wanted), *_environment(wanted), *_network(wanted)]
+    found += _component(wanted)
     return list(dict.fromkeys(found))
 
 
@@ -89,6 +94,23 @@ def _types(wanted: Deployment) -> Iterator[Finding]:
         yield error("tensor parallel", f"{degree!r} is no number of ranks")
 
 
+def _component(wanted: Deployment) -> Iterator[Finding]:
+    given = wanted.component
+    if given is None:
+        return
+    if wanted.async_output is not None:
+        yield error("component", "an endpoint of inference components cannot be asynchronous: give one of the two")
+    if given.copies < 1:
+        yield error(
+            "component", f"{given.copies} copies: it begins with 1 or more; `bloomery autoscale` lets it go to 0"
+        )
+    if given.max_instances is not None and given.max_instances < wanted.instance_count:
+        yield error("component", f"at most {given.max_instances} instances, but {wanted.instance_count} to begin with")
+    for each in wanted.instance_types:
+        for lack in given.lacking(each, wanted.tensor_parallel):
+            yield error("component", f"{lack}: take a larger type, or ask for less")
+
+
 def _data(wanted: Deployment) -> Iterator[Finding]:
     data = wanted.model_data
     if data is None:
@@ -97,10 +119,7 @@ def _data(wanted: Deployment) -> Iterator[Finding]:
     elif not data.startswith("s3://"):
         yield error("model data", f"{data} is neither in S3 (s3://…) nor a directory of this machine")
     elif wanted.is_prefix and not data.endswith("/"):
-        yield error(
-            "model data",
-            f"{data} is neither an archive (.tar.gz) nor a prefix: an uncompressed model ends with a slash",
-        )
+        yield error("model data", f"{data} is no .tar.gz, and the prefix of an uncompressed model ends with a slash")
     elif not wanted.is_prefix and not data.endswith(".tar.gz"):
         yield error("model data", f"{data} is no .tar.gz, and SageMaker takes no other archive: use `bloomery package`")
     checkpoint = wanted.checkpoint
@@ -124,9 +143,7 @@ def _environment(wanted: Deployment) -> Iterator[Finding]:
     total = 0
     for name, value in wanted.variables.items():
         if not isinstance(value, str):
-            yield error(
-                "environment", f"{name} is {value!r}, a {type(value).__name__}: values are text, {str(value)!r}"
-            )
+            yield error("environment", f"{name} is {value!r}, of type {type(value).__name__}: write {str(value)!r}")
             continue
         total += len(name.encode()) + len(value.encode())
         if not _VARIABLE.fullmatch(name):
@@ -154,6 +171,8 @@ def _shape(wanted: Deployment) -> Iterator[Finding]:
     now = datetime.now(UTC)
     made = [requests.create_model(wanted, now), requests.create_endpoint(wanted, now)]
     made += [requests.create_config(wanted, each, now) for each in wanted.instance_types]
+    if wanted.component is not None:
+        made += [requests.create_component(wanted, each, now) for each in wanted.instance_types]
     for request in made:
         shape = _service().operation_model(request.operation).input_shape
         yield from _violations(shape, request.parameters, request.operation)
@@ -182,7 +201,8 @@ def _violations(shape: Any, value: Any, name: str) -> Iterator[Finding]:
         if wrong_type:
             yield error(what, f"{value!r} is no {'text' if shape.type_name == 'string' else 'number'}")
             return
-        for constraint in broken(shape, value):
+        constraint = next(broken(shape, value), None)  # a pattern repeats what a length says
+        if constraint is not None:
             yield error(what, _sentence(what, value, constraint))
 
 

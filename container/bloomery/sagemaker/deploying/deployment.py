@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bloomery.errors import ConfigurationError
+from bloomery.sagemaker.deploying.component import Component
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES
 
 VARIANT = "AllTraffic"
@@ -35,7 +36,8 @@ class Deployment:
     machine, which is packaged and brought below ``upload_to``. ``checkpoint``: where the container finds the weights.
     ``image``, ``role``: None for this project's own image and for the role that this machine has; a role may be given
     by its name. ``instance_types``: the first that there is capacity for, in this order. ``volume``: GB. Time-outs in
-    seconds. ``ttl``: after which ``bloomery delete --expired`` removes it; None: never.
+    seconds. ``component``: serve it as an inference component of the same name. ``ttl``: after which ``bloomery delete
+    --expired`` removes it; None: never.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Deployment:
     download_timeout: int = DOWNLOAD_TIMEOUT
     startup_timeout: int = STARTUP_TIMEOUT
     async_output: AsyncOutput | None = None
+    component: Component | None = None
     routing: str | None = None
     ami_version: str | None = None
     network_isolation: bool = False

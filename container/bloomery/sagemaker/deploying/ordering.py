@@ -14,7 +14,7 @@ from bloomery.sagemaker.deploying.account_checks import look, raise_unless_reach
 from bloomery.sagemaker.deploying.checks import check
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.events import Note
-from bloomery.sagemaker.deploying.finding import Finding, refuse_errors
+from bloomery.sagemaker.deploying.finding import Finding, error, refuse_errors
 from bloomery.sagemaker.deploying.launching import Patience, Tell, launch
 from bloomery.sagemaker.deploying.quota import how_to_raise
 from bloomery.sagemaker.deploying.resolving import Resolved, resolve
@@ -79,6 +79,9 @@ def prepare(session: Session, wanted: Deployment) -> Prepared:
 def carry_out(session: Session, prepared: Prepared, tell: Tell, order: Order) -> None:
     """Make it. Raises EndpointFailedError, and SageMakerError of the calls."""
     wanted = prepared.wanted
+    if wanted.component is not None and not order.wait:
+        refusal = error("component", "it is made when the endpoint is InService, so that has to be waited for")
+        refuse_errors(f"endpoint {wanted.name}", [refusal])
     if prepared.resolved.archive is not None:
         _upload(session, prepared.resolved, tell)
     try:
@@ -91,11 +94,11 @@ def carry_out(session: Session, prepared: Prepared, tell: Tell, order: Order) ->
             rollback=order.rollback,
             patience=order.patience,
         )
-    except CallError as error:
-        if error.code != _LIMIT:
+    except CallError as refused:
+        if refused.code != _LIMIT:
             raise
         what = how_to_raise(session, wanted, wanted.instance_types[-1])
-        raise SageMakerError(f"{error}\nwhat to do: {what}") from error
+        raise SageMakerError(f"{refused}\nwhat to do: {what}") from refused
 
 
 def _upload(session: Session, resolved: Resolved, tell: Callable[[Note], object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +17,9 @@ CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 @dataclass(frozen=True)
 class Variant:
-    """A production variant. ``instance_type`` is None for a serverless one, and when the configuration is gone.
-    ``instances``: None where the endpoint does not say, as while it is Creating.
+    """A production variant. ``instance_type`` is None for a serverless one, for one of several types, and when the
+    configuration is gone. ``instances``: None where the endpoint does not say, as while it is Creating. ``pools``: of
+    one of several types, how many of each are there.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Variant:
     wanted: int
     instances: int | None
     managed_scaling: Mapping[str, Any] | None
+    pools: Mapping[str, int] = field(default_factory=dict)
+    serverless: bool = False
 
     @property
     def there(self) -> int:
@@ -50,7 +53,9 @@ class Component:
 
 @dataclass(frozen=True)
 class Description:
-    """An endpoint. ``configs``: the configuration that serves, and the one that an update brings."""
+    """An endpoint. ``configs``: the configuration that serves, and the one that an update brings.
+    ``hosts_components``: whether it has no model of its own.
+    """
 
     name: str
     arn: str
@@ -60,17 +65,13 @@ class Description:
     configs: tuple[str, ...]
     variants: tuple[Variant, ...]
     asynchronous: bool
+    hosts_components: bool
     failure: str | None
 
     @property
     def since(self) -> datetime:
         """When its status began."""
         return self.created if self.status == "Creating" else self.modified
-
-    @property
-    def hosts_components(self) -> bool:
-        """Whether its variants have no model of their own."""
-        return any(each.model is None and each.instance_type is not None for each in self.variants)
 
 
 def describe(session: Session, name: str) -> Description | None:
@@ -90,8 +91,16 @@ def describe(session: Session, name: str) -> Description | None:
         configs=tuple(each for each in names if each),
         variants=tuple(_variants(found, config)),
         asynchronous="AsyncInferenceConfig" in found or "AsyncInferenceConfig" in config,
+        hosts_components=any(not models_of(each) for each in config.get("ProductionVariants") or ()),
         failure=found.get("FailureReason"),
     )
+
+
+def models_of(variant: Mapping[str, Any]) -> list[str]:
+    """The models that a variant of a configuration names: one, or one for each type of instances."""
+    each = (variant, *(variant.get("InstancePools") or ()))
+    names = (one.get("ModelName") or one.get("ModelNameOverride") for one in each)
+    return [name for name in names if name]
 
 
 def existing(session: Session, name: str) -> Description:
@@ -139,6 +148,11 @@ def _variants(endpoint: Mapping[str, Any], config: Mapping[str, Any]) -> Iterato
             wanted=there.get("DesiredInstanceCount", asked.get("InitialInstanceCount", 0)),
             instances=there.get("CurrentInstanceCount"),
             managed_scaling=there.get("ManagedInstanceScaling") or asked.get("ManagedInstanceScaling"),
+            pools={
+                each["InstanceType"]: each.get("CurrentInstanceCount", 0)
+                for each in there.get("InstancePools") or asked.get("InstancePools") or ()
+            },
+            serverless="ServerlessConfig" in asked or "CurrentServerlessConfig" in there,
         )
 
 

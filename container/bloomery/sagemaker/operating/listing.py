@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bloomery.sagemaker.operating.cost import Instances, per_hour
 from bloomery.sagemaker.operating.description import Description, describe, tags
 from bloomery.sagemaker.operating.expiry import CREATED_BY, expiry
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.sagemaker.operating.prices import Price, Prices
 from bloomery.sagemaker.session import Session
 
+_BY_USE = Price(None, "a serverless variant is paid by the milliseconds of its requests, not by the hour")
 _NONE = ("Failed", "OutOfService")  # statuses in which there are no instances
 
 
@@ -32,22 +32,38 @@ class Row:
     ours: bool
 
 
-def rows(session: Session, prices: Prices, now: datetime) -> Iterator[Row]:
-    """Every endpoint of the region, the newest first. Raises SageMakerError."""
+@dataclass(frozen=True)
+class Listing:
+    """``others``: how many endpoints of the region are not among ``rows``."""
+
+    rows: tuple[Row, ...]
+    others: int
+
+
+def listing(session: Session, prices: Prices, now: datetime, *, every: bool) -> Listing:
+    """The endpoints of the region, the newest first: those that bloomery made, or all. Raises SageMakerError."""
+    rows, others = [], 0
     for page in session.pages("sagemaker", "ListEndpoints", SortBy="CreationTime", SortOrder="Descending"):
         for each in page["Endpoints"]:
-            found = describe(session, each["EndpointName"])
-            if found is not None:  # else it has gone meanwhile
-                tagged = tags(session, found.arn)
-                yield _row(found, tagged, prices, now)
+            tagged = tags(session, each["EndpointArn"])
+            if not (every or CREATED_BY in tagged):
+                others += 1
+            elif (found := describe(session, each["EndpointName"])) is not None:  # else it has gone meanwhile
+                rows.append(_row(found, tagged, prices, now))
+    return Listing(tuple(rows), others)
 
 
 def instances_of(found: Description, prices: Prices) -> tuple[Instances, ...]:
     """What an endpoint runs on now, by variant: those that it is to have while it is Creating, none when it failed."""
-    return tuple(
-        Instances(each.instance_type, 0 if found.status in _NONE else each.there, prices.of(each.instance_type))
-        for each in found.variants
-    )
+    found_none = found.status in _NONE
+    instances = []
+    for each in found.variants:
+        if each.serverless:
+            instances.append(Instances("serverless", 1, _BY_USE))
+            continue
+        for kind, count in each.pools.items() if each.pools else ((each.instance_type, each.there),):
+            instances.append(Instances(kind, 0 if found_none else count, prices.of(kind)))
+    return tuple(instances)
 
 
 def _row(found: Description, tagged: dict[str, str], prices: Prices, now: datetime) -> Row:
