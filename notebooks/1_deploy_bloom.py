@@ -24,6 +24,7 @@ REQUESTS = 30  # that are measured
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
@@ -106,7 +107,7 @@ wanted = Deployment(
     startup_timeout=option.timeouts.startup,
     role=ROLE,
 )
-endpoint = Endpoint.deploy(wanted, session, tell=Teller())
+endpoint = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 
 # %% [markdown]
 # ## Ask

@@ -30,6 +30,7 @@ ROLE = None  # name or ARN of an execution role; None: the one that this noteboo
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
@@ -119,7 +120,7 @@ wanted = Deployment(
     environment={"OPTION_MAX_TOKENS": str(LENGTH)},
     role=ROLE,
 )
-endpoint = Endpoint.deploy(wanted, session, tell=Teller())
+endpoint = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 
 # %% [markdown]
 # ## Talk

@@ -28,6 +28,7 @@ OBJECTIVES = "ttft=500ms,tpot=50ms"  # what counts as good
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
@@ -67,7 +68,7 @@ checkpoint = CHECKPOINT if CHECKPOINT.startswith("s3://") else upload(CHECKPOINT
 def measured(engine, **wanted):
     """Deploy, measure both ways, remove."""
     deployment = Deployment(f"{NAME}-{engine}", (INSTANCE_TYPE,), checkpoint=checkpoint, role=ROLE, **wanted)
-    with Endpoint.deploy(deployment, session, tell=Teller()) as endpoint:
+    with Endpoint.deploy(deployment, session, tell=Teller(sys.stdout)) as endpoint:
         asked = {"name": engine, "price_per_hour": price.per_hour}
         table = measure(endpoint.name, session, table=True, requests=REQUESTS, max_new_tokens=NEW_TOKENS, **asked)
         sweep = measure(

@@ -24,6 +24,7 @@ COOLDOWN = 0  # seconds between two changes; on AWS 300 keeps instances from com
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
@@ -60,7 +61,7 @@ from bloomery.sagemaker.operating import autoscaling
 from bloomery.sagemaker.operating.scaling_requests import Bounds
 
 wanted = Deployment(f"{NAME}-instances", (INSTANCE_TYPE,), checkpoint=checkpoint, role=ROLE)
-instances = Endpoint.deploy(wanted, session, tell=Teller())
+instances = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 follow = autoscaling.planned(session, instances.name, Bounds(1, 2, 1.0, COOLDOWN, COOLDOWN))
 autoscaling.put_in_force(session, follow)
 print("\n".join(request.operation for request in follow.requests()))
@@ -93,7 +94,7 @@ wanted = Deployment(
     async_output=AsyncOutput(f"{folder}answers/", f"{folder}failures/"),
     role=ROLE,
 )
-queue = Endpoint.deploy(wanted, session, tell=Teller())
+queue = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 print(queue.invoke_async(BODY).result().decode())
 
 # %%
@@ -129,7 +130,7 @@ session.call(
     ProductionVariants=[variant],
 )
 session.call("sagemaker", "CreateEndpoint", EndpointName=name, EndpointConfigName=name)
-copies = Endpoint(name, session).wait(Teller())
+copies = Endpoint(name, session).wait(Teller(sys.stdout))
 session.call(
     "sagemaker",
     "CreateInferenceComponent",

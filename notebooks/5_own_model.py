@@ -23,6 +23,7 @@ ROLE = None  # name or ARN of an execution role; None: the one that this noteboo
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
@@ -103,7 +104,7 @@ wanted = Deployment(
     tensor_parallel=TENSOR_PARALLEL,
     role=ROLE,
 )
-endpoint = Endpoint.deploy(wanted, session, tell=Teller())
+endpoint = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 
 # %% [markdown]
 # ## Ask it in its own words

@@ -47,14 +47,14 @@ def measure(
     prompts: by default random ones. objectives: such as ``"ttft=500ms,tpot=50ms"``. price_per_hour: USD. name: in the
     report. Raises ConfigurationError, TargetError, CallError and BenchmarkError.
     """
-    levels: tuple[Level, ...] = (Level("concurrency", 1, requests or 30, None),)
+    levels: tuple[Level, ...] = (Level("concurrency", 1, requests or plan.TABLE_CALLS, None),)
     if not table:
         levels = plan.read_levels(sweep=sweep, rate=rate, trace=None, burstiness=1.0, requests=requests, seconds=None)
     wanted = plan.Plan(
         name=name or endpoint,
         workload=Workload(
             prompts=tuple(prompts),
-            batch=batch or (4 if table else 1),
+            batch=batch or (plan.TABLE_BATCH if table else 1),
             max_new_tokens=max_new_tokens,
             stream=not table,
         ),
@@ -95,17 +95,16 @@ def verify(
     """
 
     def run() -> dict[str, Any]:
-        with opened(endpoint, _place(session), _TIMEOUT) as target:
-            served = ask_all(
-                lambda: target.connect(stream=False),
-                target.dialect,
-                list(prompts),
-                max_new_tokens,
-                dict(parameters or {}),
-            )
-        return verifying.compare(
-            served, reference, revision=revision, dtype=dtype, new_tokens=max_new_tokens, name=endpoint
-        )
+        with verifying.Reference(reference, revision) as model:
+            with opened(endpoint, _place(session), _TIMEOUT) as target:
+                served = ask_all(
+                    lambda: target.connect(stream=False),
+                    target.dialect,
+                    list(prompts),
+                    max_new_tokens,
+                    dict(parameters or {}),
+                )
+            return model.compare(served, dtype=dtype, new_tokens=max_new_tokens, name=endpoint)
 
     return _apart(run)
 
