@@ -13,7 +13,7 @@ from bloomery.sagemaker.deploying import requests
 from bloomery.sagemaker.deploying.advice import CAPACITY
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.events import Event, Note
-from bloomery.sagemaker.deploying.watching import gone, watch
+from bloomery.sagemaker.deploying.watching import COMPONENT, ENDPOINT, gone, watch
 from bloomery.sagemaker.operating.absence import is_absence
 from bloomery.sagemaker.request import Request
 from bloomery.sagemaker.session import Session
@@ -75,8 +75,9 @@ def take_back(session: Session, made: list[Request], tell: Tell, keep: int = 0) 
         (name,) = request.parameters.values()
         try:
             session.send(request)
-            if request.operation == "DeleteEndpoint":
-                gone(session, str(name))
+            for kind in (ENDPOINT, COMPONENT):
+                if request.operation == f"Delete{kind.api}":
+                    gone(session, str(name), kind)
             tell(Note(f"{request.operation} {name}"))
         except SageMakerError as error:
             if not (isinstance(error, CallError) and is_absence(error)):
@@ -109,6 +110,10 @@ def _with_capacity(
             _make(session, requests.create_endpoint(wanted, datetime.now(UTC)), made, (), tell)
             if wait:
                 for event in watch(session, wanted.name):
+                    tell(event)
+            if wanted.component is not None:
+                _make(session, requests.create_component(wanted, instance_type, datetime.now(UTC)), made, (), tell)
+                for event in watch(session, wanted.name, COMPONENT):
                     tell(event)
             return
         except (CallError, EndpointFailedError) as error:
