@@ -8,8 +8,8 @@ import pytest
 from tests.sagemaker.operating.conftest import component, endpoint, fault, in_status, model, there
 from tests.support.emulator import Emulator
 
-from bloomery.errors import CallError, RemovalError
-from bloomery.sagemaker.operating.removal import Step, _perform, remove
+from bloomery.errors import AccessError, CallError, RemovalError
+from bloomery.sagemaker.operating.removal import Removal, Step, _perform, perform, remove
 from bloomery.sagemaker.request import Request
 from bloomery.sagemaker.session import Session
 
@@ -193,6 +193,20 @@ def test_a_deletion_that_fails_says_why() -> None:
     session: Any = Refusing("InService", "Deleting", "Failed")
     with pytest.raises(CallError, match="its deletion has failed: the network"):
         _perform(session, STEP, 1e12, True, print)
+
+
+def test_scaling_that_may_not_be_touched_does_not_keep_the_endpoint() -> None:
+    class Scaling(Refusing):
+        def send(self, request: Request) -> Any:
+            if request.service == "application-autoscaling":
+                raise AccessError("not allowed", "AccessDeniedException")
+            return super().send(request)
+
+    session: Any = Scaling("InService", "gone")
+    scaling = Step("scaling of r", Request("application-autoscaling", "DeregisterScalableTarget"))
+    done = perform(session, Removal("n", (scaling, STEP)))
+    assert done.removed == ("endpoint n",)
+    assert done.notes == ("scaling of r could not be removed: not allowed",)
 
 
 def test_patience_ends() -> None:

@@ -91,17 +91,22 @@ def perform(
     """
     removed: list[str] = []
     absent: list[str] = []
+    notes = list(plan.notes)
     for number, step in enumerate(plan.steps):
         try:
             was_there = _perform(session, step, time.monotonic() + patience, wait, seen)
         except CallError as error:
+            if isinstance(error, AccessError) and step.request.service != "sagemaker":
+                notes.append(f"{step.what} could not be removed: {error}")  # the endpoint costs money: it goes
+                seen(notes[-1])
+                continue
             left = ", ".join(each.what for each in plan.steps[number:])
             done = f"; removed: {', '.join(removed)}" if removed else ""
             raise RemovalError(f"{step.what} cannot be removed: {error}{done}; left: {left}") from error
         (removed if was_there else absent).append(step.what)
         done_with = "removed" if wait or step.request.operation != "DeleteEndpoint" else "being deleted"
         seen(f"{step.what}: {done_with if was_there else 'gone already'}")
-    return replace(plan, removed=tuple(removed), absent=tuple(absent))
+    return replace(plan, removed=tuple(removed), absent=tuple(absent), notes=tuple(notes))
 
 
 def planned(session: Session, name: str, *, keep_model: bool = False, leaving: Collection[str] = ()) -> Removal:
