@@ -31,6 +31,8 @@ COMMANDS = (
     "shard",
     "upload",
     "plan",
+    "delete",
+    "package",
     "ls",
     "status",
     "logs",

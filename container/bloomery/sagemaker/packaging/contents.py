@@ -59,8 +59,8 @@ def secrets(members: Iterable[Member]) -> Iterator[Finding]:
 
 
 _REMEDY = (
-    "whoever may read the archive would have them: leave it out (--exclude), and give the container a role, or "
-    "variables of the model (Environment)"
+    "whoever may read the archive could use it: leave it out (--exclude), and give the container a role, or variables "
+    "of the model (Environment)"
 )
 
 
