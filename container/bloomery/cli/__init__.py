@@ -45,6 +45,7 @@ COMMANDS = (
     "policies",
     "sagemaker-local",
     "bench",
+    "verify",
 )
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bloomery import cli
-from bloomery.bench.endpoint import goodput, markdown, measuring, page, picture, plan, workload
+from bloomery.bench.endpoint import goodput, measuring, plan, workload
 from bloomery.bench.endpoint.load import Level
 from bloomery.bench.endpoint.opening import Opened, Place, opened
+from bloomery.bench.endpoint.report import markdown, page, picture
 from bloomery.cli.interruption import terminable
 from bloomery.errors import ConfigurationError
 

@@ -37,7 +37,8 @@ def tally(reply: Reply, counter: TokenCounter | None = None) -> Tally:
     """Read ``reply``; ``counter`` counts the tokens of a text where the endpoint does not say."""
     found = Tally()
     records = list(_records(reply))
-    found.streamed = len(reply.pieces) > 1 and (len(records) > 1 or _is_stream(reply.content_type))
+    # A quick stream may arrive in one piece, and a whole answer in several.
+    found.streamed = _is_stream(reply.content_type) or len(records) > 1
     for moment, record in records:
         if _read(record, found):
             found.times.append(moment)
@@ -94,7 +95,8 @@ def _loaded(data: bytes) -> Any:
 def _read(record: Any, found: Tally) -> bool:
     """Take in one record; says whether it brought tokens."""
     if isinstance(record, list):
-        return any([_read_row(index, each, found) for index, each in enumerate(record)])
+        brought = [_read_row(index, each, found) for index, each in enumerate(record)]  # every one is to be read
+        return any(brought)
     if not isinstance(record, dict):
         return _add(0, str(record), found)
     if "error" in record:
@@ -143,7 +145,8 @@ def _read_choices(record: dict[str, Any], found: Tally) -> bool:
 def _read_row(row: int, record: Any, found: Tally) -> bool:
     """``{"token": …}`` of a stream, or ``{"generated_text": …}`` of one row."""
     if isinstance(record, list):  # DJLServing 0.20: a list per prompt
-        return any([_read_row(row, each, found) for each in record])
+        brought = [_read_row(row, each, found) for each in record]
+        return any(brought)
     if not isinstance(record, dict):
         return _add(row, str(record), found)
     details = record.get("details")

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -67,8 +68,8 @@ class HttpClient:
 
 
 class RuntimeClient:
-    """sagemaker-runtime, one thread per request that is under way. ``client`` is boto3's, without retries (a generation that
-    is asked for again would be measured twice), and stays its owner's."""
+    """sagemaker-runtime, one thread per request that is under way. ``client`` is boto3's, without retries: a generation
+    that is asked for again would be measured twice. It stays its owner's."""
 
     def __init__(self, client: Any, arguments: Mapping[str, str], threads: int) -> None:
         self._client, self._arguments = client, dict(arguments)
@@ -91,12 +92,12 @@ class RuntimeClient:
             if stream:
                 answer = self._client.invoke_endpoint_with_response_stream(**arguments)
                 content_type = answer.get("ContentType", "")
-                with answer["Body"] as events:
+                with closing(answer["Body"]) as events:
                     pieces += ((now(), event["PayloadPart"]["Bytes"]) for event in events if "PayloadPart" in event)
             else:
                 answer = self._client.invoke_endpoint(**arguments)
                 content_type = answer.get("ContentType", "")
-                with answer["Body"] as whole:
+                with closing(answer["Body"]) as whole:
                     pieces.append((now(), whole.read()))
         except ClientError as error:  # an EventStreamError among them
             return Reply(tuple(pieces), content_type, _kind(error.response), str(error)[:_KEPT])

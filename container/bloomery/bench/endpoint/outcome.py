@@ -115,9 +115,9 @@ class Outcome:
         elif count < (needed := statistics.calls_needed(99)):
             found.append(f"P99 has no upper bound with {count} answers; it takes {needed}.")
         if self.share.others > BUSY_OTHERS:
-            found.append(f"Other processes took {self.share.others:.0%} of this machine's processors.")
+            found.append(f"Other processes took more than {BUSY_OTHERS:.0%} of this machine's processors.")
         if self.share.client > BUSY_CLIENT:
-            found.append(f"The client used {self.share.client:.0%} of one core: it may itself be the narrow place.")
+            found.append(f"The client used more than {BUSY_CLIENT:.0%} of one core: it may itself be the narrow place.")
         if any(call.counted_by == "records" for call in self.calls):
             found.append("Tokens are counted as records of the stream: the endpoint tells no number. See --tokenizer.")
         return found

@@ -115,7 +115,7 @@ def _bytes(text: str) -> float:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError
-    return float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2]]
+    return float(match[1]) * float((1024 if match[3] else 1000) ** _POWERS[match[2]])
 
 
 def read_parameters(pairs: list[str]) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from bloomery.errors import ConfigurationError
 Dialect = Literal["invocations", "completions", "chat"]
 DEFAULT_WORDS = 32
 # Short and common, so that most tokenizers have one token for each.
-_WORDS = (
-    "time year people way day man thing woman life child world school state family student group country problem hand "
-    "part place case week company system program question work number night point home water room mother area money "
-    "story fact month lot right study book eye job word business issue side kind head house service friend father "
-    "power hour game line end member law car city community name president team minute idea body"
-).split()
+_TEXT = """
+time year people way day man thing woman life child world school state family student group country problem
+hand part place case week company system program question work number night point home water room mother area
+money story fact month lot right study book eye job word business issue side kind head house service
+friend father power hour game line end member law car city community name president team minute idea body
+"""
+_WORDS = _TEXT.split()
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ class Workload:
 
     def body(self, number: int, arrival: Arrival | None = None) -> bytes:
         """Request ``number``, from 0; the same bytes for the same number and seed."""
-        prompts = [self._prompt(number * self.batch + row, arrival) for row in range(self.batch)]
+        prompts = [self.prompt(number * self.batch + row, arrival) for row in range(self.batch)]
         new = arrival.max_new_tokens if arrival and arrival.max_new_tokens else self.max_new_tokens
         content = self._invocation(prompts, new) if self.dialect == "invocations" else self._openai(prompts, new)
         return json.dumps(content).encode()
 
-    def _prompt(self, index: int, arrival: Arrival | None) -> str:
+    def prompt(self, index: int, arrival: Arrival | None = None) -> str:
+        """Prompt ``index``, from 0."""
         if arrival and arrival.prompt is not None:
             return arrival.prompt
         if self.prompts and not (arrival and arrival.prompt_words):

@@ -16,13 +16,17 @@ def render(reports: Sequence[Report]) -> str:
     rows = [report["table"] for report in reports if "table" in report]
     if rows:
         parts.append(published_table(rows))
+        sources = " / ".join(dict.fromkeys(row["load_seconds_from"] for row in rows))
+        parts.append(f"Load: {sources}. In brackets: 95 % intervals of the percentiles; ? has no bound.")
     swept = [report for report in reports if "table" not in report]
     if swept:
         parts.append(level_table(swept))
+    parts += [line for report in reports if (line := _of_limit(report))]
     costs = [report for report in reports if report.get("cost")]
     if costs:
         parts.append(cost_table(costs))
-    parts += [_remarks(report, named=len(reports) > 1) for report in reports]
+    said = [line for report in reports for line in remarks(report, named=len(reports) > 1)]
+    parts.append("\n".join(f"- {line}" for line in said))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -71,6 +75,19 @@ def level_table(reports: Sequence[Report]) -> str:
     )
 
 
+def _of_limit(report: Report) -> str:
+    """How far there is to go, as it is where most of it is reached."""
+    level = next(level for level in report["levels"] if level["load"]["name"] == report["best_level"])
+    limit = level.get("limit_output_tokens_per_s")
+    if limit is None:
+        return ""
+    reached = report["table"]["tokens_per_s"] if "table" in report else level["throughput"]["output_tokens_per_s"]
+    if reached is None:
+        return ""
+    at = level["load"]["name"]
+    return f"{report['name']}: {reached / limit:.0%} of the {_number(limit)} tokens/s that the memory allows at {at}."
+
+
 def cost_table(reports: Sequence[Report]) -> str:
     """Of the level with the most throughput."""
     head = ["endpoint", "per hour", "per 1,000 requests", "per million output tokens", "at"]
@@ -115,12 +132,11 @@ def _number(value: float | None, digits: int | None = None, missing: str = "–"
     return f"{value:,.{digits}f}"
 
 
-def _remarks(report: Report, *, named: bool) -> str:
+def remarks(report: Report, *, named: bool) -> list[str]:
+    """What a reader must know before relying on the figures; ``named``: of which report."""
     found = []
     if "table" in report:
-        table = report["table"]
-        found += [f"Load: {table['load_seconds_from']}. In brackets: 95 % intervals; ? has no bound."]
-        found += table["warnings"]
+        found += report["table"]["warnings"]
     by_warning: dict[str, list[str]] = {}
     for level in report["levels"]:
         for warning in level["warnings"]:
@@ -128,4 +144,4 @@ def _remarks(report: Report, *, named: bool) -> str:
     for warning, levels in by_warning.items():
         found.append(warning if len(levels) == len(report["levels"]) else f"{', '.join(levels)}: {warning}")
     begin = f"{report['name']}: " if named else ""
-    return "\n".join(f"- {begin}{each}" for each in found)
+    return [f"{begin}{each}" for each in found]

@@ -1,0 +1,1 @@
+"""A report as text, as a page, and as a picture."""
