@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def of_metadata(metadata: Message) -> str:
-    """A Python package's licence by its own account: the expression, else the classifiers, else the field's first line."""
+    """A Python package's licence by its own account."""
     classifiers = [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier", []) if line[:7] == "License"]
     stated = metadata.get("License-Expression") or ", ".join(classifiers) or metadata.get("License") or "not stated"
     return stated.strip().splitlines()[0]
@@ -24,7 +24,9 @@ def of_debian(package: str) -> str:
 
 for found in sorted(distributions(), key=lambda each: each.metadata["Name"].lower()):
     print("python", found.metadata["Name"], found.version, of_metadata(found.metadata), sep="\t")
-listing = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}\n"], capture_output=True, text=True, check=True)
+listing = subprocess.run(
+    ["dpkg-query", "-W", "-f", "${Package} ${Version}\n"], capture_output=True, text=True, check=True
+)
 for line in listing.stdout.splitlines():
     name, version = line.split()
     print("debian", name, version, of_debian(name), sep="\t")
