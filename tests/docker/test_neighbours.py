@@ -49,11 +49,11 @@ def test_the_emulator_of_sagemaker_runs_an_endpoint_from_the_image(image: str, t
     variables = {"OPTION_MODEL_ID": "/opt/bloomery/models/shakespeare-bloom", "TENSOR_PARALLEL_DEGREE": "1"}
     with emulating(tmp_path / "state", "--image", f"bloomery=docker:{image}") as emulator:
         s3, sagemaker = emulator.client("s3"), emulator.client("sagemaker")
-        s3.create_bucket(Bucket="b", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        s3.create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
         code = {path.name: path.read_bytes() for path in (REPOSITORY / "code").iterdir() if path.is_file()}
-        s3.put_object(Bucket="b", Key="model.tar.gz", Body=packed(code))
+        s3.put_object(Bucket="models", Key="model.tar.gz", Body=packed(code))
         registry = f"123456789012.dkr.ecr.us-west-2.amazonaws.com/{image}"
-        container = {"Image": registry, "ModelDataUrl": "s3://b/model.tar.gz", "Environment": variables}
+        container = {"Image": registry, "ModelDataUrl": "s3://models/model.tar.gz", "Environment": variables}
         sagemaker.create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
         variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.g5.xlarge", "InitialInstanceCount": 1}
         sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
