@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bloomery.errors import CallError, SageMakerError
+from bloomery.sagemaker.bucket import ensure_bucket
 from bloomery.sagemaker.deploying import requests
 from bloomery.sagemaker.deploying.account_checks import look, raise_unless_reachable
 from bloomery.sagemaker.deploying.checks import check
@@ -110,17 +111,6 @@ def _upload(session: Session, resolved: Resolved, tell: Callable[[Note], object]
         assert resolved.archive is not None
         if archive.sha256 != resolved.archive.sha256:
             raise SageMakerError(f"{resolved.directory} has changed while it was packaged: deploy it again")
-        _ensure_bucket(session, uri)
+        ensure_bucket(session, uri)
         sent = upload(archive, resolved.upload_to, session)
     tell(Note(f"model data {sent} ({archive.size} bytes)"))
-
-
-def _ensure_bucket(session: Session, uri: str) -> None:
-    """An emulator begins empty. In an account a bucket is made by who will pay for it."""
-    if session.is_emulator:
-        bucket = uri.removeprefix("s3://").partition("/")[0]
-        place = {} if session.region == "us-east-1" else {"LocationConstraint": session.region}
-        try:
-            session.call("s3", "HeadBucket", Bucket=bucket)
-        except CallError:
-            session.call("s3", "CreateBucket", Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bloomery import __version__
 from bloomery.errors import CallError, PackagingError, SageMakerError
+from bloomery.sagemaker.bucket import default_bucket
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.finding import Finding, error, note
 from bloomery.sagemaker.packaging import Archive, package
@@ -48,7 +49,7 @@ def resolve(session: Session, wanted: Deployment) -> Resolved:
     directory = str(wanted.model_data)
     try:
         archive = package(directory, None)
-        upload_to = wanted.upload_to or _bucket(session)
+        upload_to = wanted.upload_to or f"{default_bucket(session)}{_PREFIX}"
         uri = destination(archive, upload_to)
     except PackagingError as refusal:
         return Resolved(wanted, (*findings, error("model data", str(refusal))))
@@ -62,11 +63,6 @@ def _image(session: Session) -> str:
         return f"{REPOSITORY}:{__version__}"
     suffix = "amazonaws.com.cn" if session.partition == "aws-cn" else "amazonaws.com"
     return f"{session.account}.dkr.ecr.{session.region}.{suffix}/{REPOSITORY}:{__version__}"
-
-
-def _bucket(session: Session) -> str:
-    """The one that AWS's own SDK for SageMaker uses, too."""
-    return f"s3://sagemaker-{session.region}-{session.account}/{_PREFIX}"
 
 
 def _role(session: Session, given: str | None, findings: list[Finding]) -> str | None:
