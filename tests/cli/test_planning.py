@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.support.emulator import Emulator, emulating, environment
+from tests.support.hub_server import Hub
 from tests.support.server import REPOSITORY
+from tests.support.tiny_models import tiny_model
+from tests.support.web_server import web_server
 from tests.support.weightless import opt_30b
 
 MODEL = REPOSITORY / "models" / "shakespeare-bloom"
@@ -32,9 +38,9 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         yield emulator
 
 
-def plan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def plan(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bloomery", "plan", *map(str, arguments)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment(env), capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_text_says_what_fits_and_how_to_deploy_it(opt: Path) -> None:
@@ -57,10 +63,10 @@ def test_text_says_what_fits_and_how_to_deploy_it(opt: Path) -> None:
 
 
 def test_nothing_that_fits_is_exit_code_1(opt: Path) -> None:
-    done = plan("--checkpoint", opt, "--instance-type", "ml.g5.xlarge")
+    done = plan("--checkpoint", opt, "--instance-type", "ml.g5.48xlarge", "--dtype", "fp32", "--tensor-parallel", "4")
     assert done.returncode == 1
     assert "recommended: nothing fits" in done.stdout
-    assert "--dtype int8" in done.stdout
+    assert "note: nothing fits; with --dtype fp16 it would, on ml.g5.48xlarge with --tensor-parallel 4" in done.stdout
 
 
 def test_json(opt: Path) -> None:
@@ -89,6 +95,20 @@ def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     done = plan("--checkpoint", tmp_path / "none")
     assert done.returncode == 1
     assert str(tmp_path / "none") in done.stderr
+
+
+def test_a_model_of_the_hub_that_has_only_pickles_and_a_licence_of_its_own(tmp_path: Path) -> None:
+    path, bin_file = tiny_model("opt", tmp_path / "opt"), io.BytesIO()
+    torch.save(load_file(path / "model.safetensors"), bin_file)
+    files = {"config.json": (path / "config.json").read_bytes(), "pytorch_model.bin": bin_file.getvalue()}
+    hub = Hub(files, frozenset({"pytorch_model.bin"}), card={"license": "other", "commercial": False})
+    with web_server(hub) as server:
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
+        done = plan("--checkpoint", "org/name", "--instance-type", "ml.g5.xlarge", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  stored             bin: " in done.stdout
+    assert "  licence            other, non-commercial: not for commercial use\n" in done.stdout
+    assert "convert them once with `bloomery shard org/name DST" in done.stdout
 
 
 def test_the_accounts_quotas(opt: Path, emulator: Emulator) -> None:

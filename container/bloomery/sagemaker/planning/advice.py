@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bloomery.sagemaker.planning.facts import CheckpointFacts
 from bloomery.sagemaker.planning.form import Form, kernel_injection
@@ -17,6 +18,14 @@ _STORED = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
 _WANTED = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 
+@dataclass(frozen=True)
+class Smaller:
+    """A number format in which something fits, when nothing does as it is wanted."""
+
+    dtype: str
+    option: Option
+
+
 def advice(
     facts: CheckpointFacts,
     shape: ModelShape,
@@ -24,14 +33,16 @@ def advice(
     work: Work,
     licence: Licence,
     options: Sequence[Option],
+    smaller: Smaller | None,
 ) -> tuple[str, ...]:
-    """In the order in which it matters. ``options``: the first is the one that is recommended."""
+    """In the order in which it matters. ``options``: the first is the one that is recommended.
+    ``smaller``: see there."""
     said = [*_of_checkpoint(facts, form, options[0].degree if options else 1), *_of_model(facts, shape, work, licence)]
     if not options:
         return tuple(said)
     first = options[0]
     if not first.fits:
-        said.append(_too_small(form, facts))
+        said.append(_too_small(smaller))
         return tuple(said)
     if form.int8 and kernel_injection(facts.config)[0]:
         said.append("int8 takes option.kernel_inject=false: the layers of DeepSpeed's own kernels stay fp16 on a GPU")
@@ -86,13 +97,14 @@ def _of_model(facts: CheckpointFacts, shape: ModelShape, work: Work, licence: Li
     return said
 
 
-def _too_small(form: Form, facts: CheckpointFacts) -> str:
-    ways = ["a shorter --length or a smaller --batch"]
-    if _WANTED[form.dtype] > 2:
-        ways.insert(0, "--dtype fp16")
-    if form.dtype != "int8" and facts.model_type in FAMILIES:
-        ways.insert(0, "--dtype int8")
-    return f"nothing of this fits: try {', '.join(ways)}, or another instance type"
+def _too_small(smaller: Smaller | None) -> str:
+    if smaller is None:
+        return "nothing fits: try a shorter --length, a smaller --batch, or another instance type"
+    there = smaller.option
+    return (
+        f"nothing fits; with --dtype {smaller.dtype} it would, on {there.instance_type} with --tensor-parallel "
+        f"{there.degree}"
+    )
 
 
 def _slow(option: Option) -> str:

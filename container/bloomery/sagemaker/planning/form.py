@@ -54,6 +54,11 @@ def choose(dtype: str, kernel_inject: bool | None, facts: CheckpointFacts) -> Fo
     return Form(dtype, "fp16" if dtype == "int8" else dtype, injected)
 
 
+def smaller_formats(form: Form) -> tuple[str, ...]:
+    """What ``dtype`` may be instead, to take less memory; the one that changes least comes first."""
+    return {"fp32": ("fp16", "int8"), "fp16": ("int8",), "bf16": ("int8",)}.get(form.dtype, ())
+
+
 def kernel_injection(config: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether DeepSpeed's own kernels can serve such a model, and what else there is to say."""
     model_type = str(config.get("model_type", ""))

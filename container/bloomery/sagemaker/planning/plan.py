@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bloomery.checkpoints.source import Source
 from bloomery.checkpoints.sources import open_source
-from bloomery.errors import ConfigurationError
-from bloomery.sagemaker.planning.advice import advice
+from bloomery.errors import ConfigurationError, UnsupportedModelError
+from bloomery.sagemaker.planning.advice import Smaller, advice
 from bloomery.sagemaker.planning.facts import CheckpointFacts, read_facts
-from bloomery.sagemaker.planning.form import Form, choose, kernel_injection
+from bloomery.sagemaker.planning.form import Form, choose, kernel_injection, smaller_formats
 from bloomery.sagemaker.planning.licence import Licence, judged
 from bloomery.sagemaker.planning.memory import cache_bytes
 from bloomery.sagemaker.planning.options import Option, OptionMaker, Work, gpu_types, machine_of, ordered
@@ -27,7 +27,7 @@ _USUAL_LENGTH = 1024  # option.max_tokens, unless it is set
 class Plan:
     """What is planned. ``options``: what fits first, the best of it first; an instance type may be there with several
     degrees. ``ranks``: bytes of weights of each rank, with the degree of the first option. ``cache_per_token``: bytes
-    of all ranks together."""
+    of all ranks together. ``smaller``: where nothing fits, a number format in which something would."""
 
     facts: CheckpointFacts
     shape: ModelShape
@@ -38,6 +38,7 @@ class Plan:
     options: tuple[Option, ...]
     licence: Licence
     advice: tuple[str, ...]
+    smaller: Smaller | None = None
     quotas: Mapping[str, Quota] = field(default_factory=dict)
 
     @property
@@ -48,7 +49,9 @@ class Plan:
     def priced(self, prices: Mapping[str, float]) -> Plan:
         """The same with prices, USD per hour by instance type, and in their order."""
         priced = [replace(option, price=prices.get(option.instance_type)) for option in self.options]
-        return replace(_assembled(self.facts, self.shape, self.form, self.work, priced), quotas=self.quotas)
+        return replace(
+            _assembled(self.facts, self.shape, self.form, self.work, priced, self.smaller), quotas=self.quotas
+        )
 
     def environment(self, option: Option) -> dict[str, str]:
         """The container's variables for ``option``."""
@@ -133,20 +136,37 @@ def plan(
     shape = shape_of(facts.config)
     form = choose(dtype, kernel_inject, facts)
     work = Work(batch, length or min(_USUAL_LENGTH, shape.positions or _USUAL_LENGTH))
-    maker = OptionMaker(facts, shape, form, work)
-    found = [
-        option
-        for name in dict.fromkeys(instance_types or gpu_types())
-        for option in maker.options(name, tensor_parallel, prices.get(name))
-    ]
+    names = list(dict.fromkeys(instance_types or gpu_types()))
+
+    def options(form: Form) -> list[Option]:
+        maker = OptionMaker(facts, shape, form, work)
+        return [option for name in names for option in maker.options(name, tensor_parallel, prices.get(name))]
+
+    found, smaller = options(form), None
     if not found:
         raise ConfigurationError(
             f"tensor_parallel={tensor_parallel} is more than the GPUs of {', '.join(instance_types) or 'any instance'}"
         )
-    return _assembled(facts, shape, form, work, found)
+    if not any(option.fits for option in found):
+        smaller = _smaller(form, facts, options)
+    return _assembled(facts, shape, form, work, found, smaller)
 
 
-def _assembled(facts: CheckpointFacts, shape: ModelShape, form: Form, work: Work, found: Iterable[Option]) -> Plan:
+def _smaller(form: Form, facts: CheckpointFacts, options: Callable[[Form], list[Option]]) -> Smaller | None:
+    """The best of the options in the first smaller format of which one fits."""
+    for dtype in smaller_formats(form):
+        try:
+            found = ordered(options(choose(dtype, None if form.injected else False, facts)))
+        except UnsupportedModelError:  # GPT-2 over several ranks has no int8
+            continue
+        if found[0].fits:
+            return Smaller(dtype, found[0])
+    return None
+
+
+def _assembled(
+    facts: CheckpointFacts, shape: ModelShape, form: Form, work: Work, found: Iterable[Option], smaller: Smaller | None
+) -> Plan:
     options, licence = ordered(found), judged(facts.licence)
     return Plan(
         facts=facts,
@@ -157,7 +177,8 @@ def _assembled(facts: CheckpointFacts, shape: ModelShape, form: Form, work: Work
         cache_per_token=cache_bytes(shape, form, 1, 1),
         options=tuple(options),
         licence=licence,
-        advice=advice(facts, shape, form, work, licence, options),
+        advice=advice(facts, shape, form, work, licence, options, smaller),
+        smaller=smaller,
     )
 
 
