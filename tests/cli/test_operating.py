@@ -30,6 +30,19 @@ NOTHING = autoscaling.Wanted("shown", None, None, None, None, None, None, False,
 Printed = pytest.CaptureFixture[str]
 
 
+class Screen(io.StringIO):
+    """Says when something stands on it."""
+
+    def __init__(self, awaited: str) -> None:
+        super().__init__()
+        self._awaited, self.shown = awaited, threading.Event()
+
+    def write(self, text: str) -> int:
+        if self._awaited in text:
+            self.shown.set()
+        return super().write(text)
+
+
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     with emulating(tmp_path_factory.mktemp("operating") / "state", *ECHO) as running:
@@ -84,7 +97,7 @@ def test_ls_lists_what_bloomery_made_and_counts_the_rest(
     out, err = capsys.readouterr()
     header, line = out.splitlines()
     assert header.split() == ["NAME", "STATUS", "AGE", "INSTANCES", "PER", "HOUR", "SO", "FAR", "EXPIRES", "IN"]
-    assert re.fullmatch(rf"shown +InService +\S+s +{TYPE} × 1 +\$10\.00 +\$\S+ +.* ago", line)
+    assert re.fullmatch(rf"shown +InService +.*s +{TYPE} × 1 +\$10\.00 +\$\S+ +.* ago", line)
     assert "1 more, which bloomery did not make" in err
     listing.show(account, True, None, True)
     assert {each["name"]: each["cost_per_hour"] for each in json.loads(capsys.readouterr().out)} == {
@@ -103,18 +116,31 @@ def test_status_says_by_its_exit_code_how_it_is(
         lambda: showing.status(account, there, False, False) == 0 and "started with serve" in capsys.readouterr().out,
         "its log",
     )
-    endpoint(sagemaker, "slow", environment={"SLOW_START": "3"}, wait=False)
-    assert showing.status(account, "slow", False, False) == 3
-    assert "slow: Creating: " in capsys.readouterr().out
-    assert showing.status(account, "slow", True, True) == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out)["endpoint"]["status"] == "InService"
-    assert "Creating: the container is starting" in err
     endpoint(sagemaker, "broken", environment={"DIE_AT_START": "3"}, wait=False)
     in_status(sagemaker, "broken", "Failed")
     assert showing.status(account, "broken", True, False) == 1
     assert "reason: The primary container for production variant V did not pass" in capsys.readouterr().out
-    removing.delete(account, wanted("slow", "broken"))
+    removing.delete(account, wanted("broken"))
+
+
+def test_status_is_watched_until_nothing_is_going_on(
+    account: Account, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint(session.client("sagemaker"), "slow", environment={"SLOW_START": "300"}, wait=False)
+    assert showing.status(account, "slow", False, False) == 3
+    screen = Screen("the container is starting")
+
+    def take_away() -> None:
+        screen.shown.wait(60)
+        remove(session, "slow")
+
+    user = threading.Thread(target=take_away)
+    user.start()
+    monkeypatch.setattr("sys.stderr", screen)
+    assert showing.status(account, "slow", True, False) == 1
+    user.join()
+    assert "Creating: the container is starting" in screen.getvalue()
+    assert screen.getvalue().endswith("endpoint slow is gone\n")
 
 
 def test_logs_of_several_instances_name_them(account: Account, session: Session, there: str, capsys: Printed) -> None:
@@ -149,21 +175,16 @@ def test_a_log_is_followed_until_its_endpoint_is_gone(
     account: Account, session: Session, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(session.client("sagemaker"), "followed")
-    printed = threading.Event()
-
-    class Screen(io.StringIO):
-        def write(self, text: str) -> int:
-            printed.set()
-            return super().write(text)
+    screen = Screen("started with serve")
 
     def use_and_remove() -> None:
-        printed.wait(60)
+        screen.shown.wait(60)
         for number in range(3):
             body = json.dumps({"do": {"sleep": 0, "number": number}})
             session.runtime.invoke_endpoint(EndpointName="followed", Body=body)["Body"].read()
         remove(session, "followed")
 
-    user, screen = threading.Thread(target=use_and_remove), Screen()
+    user = threading.Thread(target=use_and_remove)
     user.start()
     monkeypatch.setattr("sys.stdout", screen)
     following.logs(account, following.Wanted("followed", True, None, None, "asked|started"))

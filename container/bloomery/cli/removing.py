@@ -56,11 +56,11 @@ def delete(account: Account, wanted: Wanted) -> int:
         if asked and not confirm(f"Delete {', '.join(asked)} in {session.region}?", wanted.yes):
             print("nothing was deleted", file=sys.stderr)
             return cli.REFUSED
-        failed = _remove(session, plans, wanted)
+        failed, all_gone = _remove(session, plans, wanted)
         for each in () if failed else data:  # an endpoint that stays may need them
             print(f"{each.uri}: {human.count(prefix.delete(session, each), 'object')} deleted")
         unknown = [plan.name for plan in plans if not plan.steps and plan.name in wanted.names]
-        return cli.REFUSED if failed or unknown else cli.OK
+        return cli.REFUSED if failed or unknown or not all_gone else cli.OK
 
 
 def _names(session: Session, wanted: Wanted) -> list[str]:
@@ -115,16 +115,18 @@ def _explain(plan: Removal) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _remove(session: Session, plans: Sequence[Removal], wanted: Wanted) -> list[str]:
-    """The names of those that are left."""
+def _remove(session: Session, plans: Sequence[Removal], wanted: Wanted) -> tuple[list[str], bool]:
+    """The names of endpoints that are left, and whether nothing else is."""
     done: list[str] = []
     failed: list[str] = []
+    all_gone = True
     for plan in plans:
         name = plan.name
         try:
             if failed:  # which was to be gone by now
                 plan = planned(session, name, keep_model=wanted.keep_model, leaving=done)
-            perform(session, plan, wait=wanted.wait, seen=lambda line: print(line, flush=True))
+            removal = perform(session, plan, wait=wanted.wait, seen=lambda line: print(line, flush=True))
+            all_gone = all_gone and removal.complete
             done.append(name)
         except SageMakerError as error:
             print(f"bloomery: {name}: {error}", file=sys.stderr)
@@ -132,4 +134,4 @@ def _remove(session: Session, plans: Sequence[Removal], wanted: Wanted) -> list[
         except KeyboardInterrupt:
             print(f"{name} may not be gone in whole: `bloomery delete {name}` again removes the rest", file=sys.stderr)
             raise
-    return failed
+    return failed, all_gone

@@ -10,6 +10,7 @@ from bloomery import cli
 from bloomery.cli import human
 from bloomery.cli.account import Account
 from bloomery.cli.interruption import terminable
+from bloomery.errors import SageMakerError
 from bloomery.sagemaker.operating.description import CHANGING, Description, describe
 from bloomery.sagemaker.operating.metrics import Metrics
 from bloomery.sagemaker.operating.status import Status, look
@@ -29,10 +30,13 @@ def status(account: Account, name: str, watch: bool, as_json: bool) -> int:
                 print(f"{human.span(found.elapsed):>9}  {line}", file=sys.stderr, flush=True)
             said = line
             time.sleep(_PERIOD_HERE if session.is_emulator else _PERIOD)
-            if describe(session, name) is None and found.endpoint.status == "Deleting":
+            try:
+                found = look(session, name, datetime.now(UTC))
+            except SageMakerError:
+                if describe(session, name) is not None:
+                    raise
                 print(f"endpoint {name} is gone", file=sys.stderr)
-                return cli.OK
-            found = look(session, name, datetime.now(UTC))
+                return FAILED
     print(human.as_json(found)) if as_json else _print(found)
     return _exit_code(found.endpoint)
 

@@ -125,7 +125,7 @@ def test_an_asynchronous_endpoint_follows_its_backlog_and_wakes(session: Session
 
 
 def test_what_cannot_scale_to_nothing_is_refused_with_the_way(session: Session, plain: str) -> None:
-    with pytest.raises(ScalingRefusedError, match=r"at least one instance.*Use --min 1; or make the model"):
+    with pytest.raises(ScalingRefusedError, match=r"at least one instance.*Use --min 1; or deploy"):
         planned(session, plain, Bounds(0, 2, 1.0))
 
 

@@ -152,8 +152,8 @@ def _of_variant(endpoint: Description, variant: Variant, bounds: Bounds) -> Scal
     if bounds.least == 0:
         raise ScalingRefusedError(
             f"variant {variant.name} of {endpoint.name} cannot scale to 0: SageMaker keeps at least one instance of a "
-            "model that answers at once. Use --min 1; or make the model an inference component of an endpoint with "
-            "ManagedInstanceScaling MinInstanceCount 0; or make the endpoint asynchronous"
+            "model that answers at once. Use --min 1; or deploy the model as an inference component (`bloomery deploy "
+            "--component --max-instances N`), or asynchronous (`--async-output s3://…/`)"
         )
     return scaling_requests.of_variant(resource, bounds)
 
@@ -169,9 +169,9 @@ def _of_component(endpoint: Description, component: Component, bounds: Bounds) -
     if bounds.least == 0 and not (managed.get("Status") == "ENABLED" and managed.get("MinInstanceCount") == 0):
         raise ScalingRefusedError(
             f"component {component.name} can have 0 copies, but the instances of variant {component.variant} would "
-            f"stay and cost: the ManagedInstanceScaling of its configuration is {dict(managed) or 'absent'}. Create a "
-            'configuration with {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": N}, bring it with '
-            "UpdateEndpoint, and come back; or use --min 1"
+            f"stay and cost: the ManagedInstanceScaling of its configuration is {dict(managed) or 'absent'}. It has to "
+            'be like {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": N}: deploy with --max-instances '
+            "N, or bring such a configuration with UpdateEndpoint; or use --min 1"
         )
     return scaling_requests.of_component(component_resource(component.name), component.name, bounds)
 

@@ -77,8 +77,8 @@ def _row(found: Description, tagged: dict[str, str], prices: Prices, now: dateti
         age=age,
         instances=instances,
         cost_per_hour=hourly,
-        # What failed has had instances for a while: for how long is not said.
-        cost_so_far=None if hourly is None or found.status in _NONE else hourly * age.total_seconds() / 3600,
+        # What has no instances now has had some: for how long is not said.
+        cost_so_far=hourly * age.total_seconds() / 3600 if hourly else None,
         expires=expiry(tagged),
         ours=CREATED_BY in tagged,
     )

@@ -56,6 +56,11 @@ class Removal:
     removed: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether every step was taken."""
+        return len(self.removed) + len(self.absent) == len(self.steps)
+
 
 def remove(
     session: Session,
