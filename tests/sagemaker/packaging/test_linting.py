@@ -229,6 +229,11 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], str, list[str]]] = {
     "file of secrets": ({".env": "A=b"}, ".env: error", ["secrets", "--exclude"]),
     "access key": ({"model.py": MODEL + f"\nKEY = '{KEY}'\n"}, "model.py:4: error", ["AWS access key", "a role"]),
     "token": ({"conf/a.json": f'{{"t": "{TOKEN}"}}'}, "conf/a.json:1: error", ["Hugging Face token", "(hf_a…)"]),
+    "API key": (
+        {"notes.txt": "sk-" + "proj-" + "a1B2c3D4" * 5},
+        "notes.txt:1: error",
+        ["an API key", "(sk-p…)"],
+    ),
     "private key": (
         {"cert/key.pem": "-----BEGIN RSA PRIVATE KEY-----\n"},
         "cert/key.pem:1: error",
@@ -289,6 +294,7 @@ GOOD: dict[str, dict[str, str | bytes]] = {
     "another name for it": {"model.py": "def answer(inputs): ...\n", "serving.properties": "option.handler=answer\n"},
     "no code at all": {"model.py": "", "serving.properties": "option.model_id=s3://bucket/bloom/\n"},
     "what AWS prints in its documentation": {"model.py": MODEL + "KEY = 'AKIAIOSFODNN7EXAMPLE'\n"},
+    "names that look like keys": {"page.css": ".sk-toggleable-content-of-an-estimator-in-a-notebook {}"},
     "certificates without a key": {"ca.pem": "-----BEGIN CERTIFICATE-----\n"},
     "a checkpoint that the image or SageMaker brings": {"serving.properties": "option.model_id=/opt/ml/data/bloom\n"},
     "a handler's own options": {"serving.properties": "option.my_own_thing=1\noption.env=A=b\n"},
