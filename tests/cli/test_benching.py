@@ -159,5 +159,5 @@ def create(emulator: Emulator, name: str) -> None:
     def status() -> Any:
         return sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
 
-    until(lambda: status() != "Creating", "the endpoint to be in service")
+    until(lambda: status() != "Creating", "the endpoint to be in service", seconds=90)
     assert status() == "InService"

@@ -4,6 +4,7 @@ does; its reply says what went wrong, because errors are counted."""
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -112,6 +113,13 @@ def _kind(response: Mapping[str, Any]) -> str:
     code = str(response.get("Error", {}).get("Code", "unknown"))
     status = response.get("OriginalStatusCode")
     return f"{code} {status}" if status else code
+
+
+def allow_connections() -> None:
+    """As many as the system lets this process have: an overloaded endpoint in an open loop takes thousands, and running
+    out of them here would look like its errors."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def is_url(target: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import bloomery
 from bloomery.bench.endpoint import arrivals, published
-from bloomery.bench.endpoint.clients import Client, now
+from bloomery.bench.endpoint.clients import Client, allow_connections, now
 from bloomery.bench.endpoint.load import Level, ask, closed, opened
 from bloomery.bench.endpoint.outcome import Outcome
 from bloomery.bench.endpoint.plan import Plan
@@ -37,6 +37,7 @@ def run(
     name, the requests that are done, and of how many. Raises BenchmarkError when the endpoint does not answer."""
     import uvloop
 
+    allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         outcomes = runner.run(_measure(plan, connect, watch, progress))
     return report(plan, outcomes, *((plan.load_seconds, "--load-seconds") if plan.load_seconds else load_time()))
