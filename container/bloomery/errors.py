@@ -9,6 +9,16 @@ BloomeryError
 ├── ModelLoadError            a worker group could not load its model
 ├── DeploymentFailure         an endpoint of the emulator cannot run; its text is the FailureReason
 ├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
+├── SageMakerError            a client of SageMaker, or of its emulator, cannot do what it was asked
+│   ├── TargetError               there is no way to the account: keys, region, emulator; also a ConfigurationError
+│   ├── DeploymentRefusedError    an endpoint is asked for that cannot be: found before anything was made
+│   ├── EndpointFailedError       SageMaker gave up on an endpoint; carries its reason and the end of its log
+│   ├── InvocationError           an endpoint did not answer; carries the container's status
+│   ├── RemovalError              something that was to be removed is still there
+│   ├── CallError                 a call was refused; carries AWS's code
+│   │   └── AccessError               for want of a permission
+│   └── PackagingError            a model directory is not fit for a model.tar.gz; carries what was found in it
+├── BenchmarkError            an endpoint cannot be measured or verified: it does not answer, or not in a known form
 ├── WorkerError               a rank died, hung (UnansweredError), or answered garbage; its group is being restarted
 └── RequestError              a request cannot be answered; carries the HTTP status
     ├── BadRequestError           400 (UnsupportedRequestError: also an UnsupportedModelError)
@@ -27,6 +37,8 @@ Messages say what, where, the offending value, and what to do.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class BloomeryError(Exception):
@@ -63,6 +75,64 @@ class ModelLoadError(BloomeryError):
 
 class DeploymentFailure(BloomeryError):
     """An endpoint of the SageMaker emulator cannot run. The text is its FailureReason, in SageMaker's words."""
+
+
+class SageMakerError(BloomeryError):
+    """A client of SageMaker, or of its emulator, cannot do what it was asked."""
+
+
+class TargetError(SageMakerError, ConfigurationError):
+    """There is no way to the account: no or old credentials, no region, no emulator where one should be."""
+
+
+class RemovalError(SageMakerError):
+    """Something that was to be removed is still there; the message says what is gone and what is left."""
+
+
+class CallError(SageMakerError):
+    """A call was refused. ``code`` and ``reason`` are AWS's (ValidationException, and its sentence)."""
+
+    def __init__(self, message: str, code: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.code, self.reason = code, reason or message
+
+
+class AccessError(CallError):
+    """A call was refused for want of a permission."""
+
+
+class DeploymentRefusedError(SageMakerError):
+    """An endpoint is asked for that cannot be. ``findings``: all that is wrong (sagemaker/deploying/finding.py)."""
+
+
+class PackagingError(SageMakerError):
+    """A model directory is not fit for a model.tar.gz. ``findings``: what was found in it
+    (sagemaker/packaging/finding.py)."""
+
+    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class EndpointFailedError(SageMakerError):
+    """SageMaker gave up on an endpoint. ``reason``: its FailureReason; ``log``: the last lines of its containers."""
+
+    def __init__(self, message: str, reason: str = "", log: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.reason, self.log = reason, log
+
+
+class InvocationError(SageMakerError):
+    """An endpoint did not answer, or its container answered with an error: ``status`` is then the container's,
+    ``answer`` the text that it sent, ``log`` its log stream."""
+
+    def __init__(self, message: str, status: int | None = None, answer: str = "", log: str = "") -> None:
+        super().__init__(message)
+        self.status, self.answer, self.log = status, answer, log
+
+
+class BenchmarkError(BloomeryError):
+    """An endpoint cannot be measured or verified: it does not answer, or in no form that is known."""
 
 
 class WorkerError(BloomeryError):

@@ -19,6 +19,7 @@ def _one_thread_and_a_cache_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+@pytest.mark.full
 def test_engines_are_compared_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "results.json"
     arguments = ["--rounds", "2", "--models", "opt", "--layers", "1", "--new", "3", "--prompt", "4", "--batch", "2"]

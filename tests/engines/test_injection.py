@@ -19,8 +19,8 @@ from tests.support.tiny_models import randomise, tiny_config
 
 from bloomery.engines import deepspeed, injection_cpu, linear
 from bloomery.engines.injection import inject
-from bloomery.engines.injection_families import FAMILIES, check_injectable
 from bloomery.errors import BadRequestError, CheckpointError, UnsupportedModelError, UnsupportedRequestError
+from bloomery.sharding.injection import FAMILIES, check_injectable
 
 
 def injected(family: str, **options: Any) -> Any:

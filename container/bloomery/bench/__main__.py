@@ -28,7 +28,7 @@ from bloomery.bench import (
 )
 from bloomery.bench.configurations import CONFIGURATIONS, Configuration
 from bloomery.errors import BloomeryError, ConfigurationError
-from bloomery.processes.machine import cores
+from bloomery.processes.machine import cores, processor
 
 # Above this share of the cores taken by others, configurations with different numbers of threads suffer unequally.
 _BUSY = 0.1
@@ -201,15 +201,7 @@ def _write(path: Path | None, results: list[dict[str, Any]]) -> None:
 
 
 def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{cores()} cores of {model}"
+    return f"{cores()} cores of {processor()}"
 
 
 if __name__ == "__main__":

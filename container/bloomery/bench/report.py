@@ -8,6 +8,7 @@ from typing import Any
 
 from bloomery.bench.configurations import BASELINE
 from bloomery.bench.measure import percentile
+from bloomery.bench.tables import markdown
 
 _MIB = 2**20
 
@@ -73,13 +74,7 @@ _COLUMNS = (
 
 def table(results: Sequence[Result]) -> str:
     """Markdown, in the order of the published table's columns."""
-    rows = [_COLUMNS, *(_row(result, results) for result in results)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    return markdown(_COLUMNS, [_row(result, results) for result in results])
 
 
 def _row(result: Result, results: Sequence[Result]) -> tuple[str, ...]:

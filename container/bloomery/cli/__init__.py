@@ -30,7 +30,11 @@ COMMANDS = (
     "fetch",
     "shard",
     "upload",
+    "delete",
+    "package",
+    "policies",
     "sagemaker-local",
+    "bench",
 )
 
 

@@ -31,3 +31,19 @@ Config = Annotated[
     typer.Option("--config-file", "-f", metavar="FILE", help="DJLServing's config.properties."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Settings that do nothing, or contradict others, are errors.")]
+
+# Of every command that talks to SageMaker, or to its emulator.
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="aws|local",
+        help="AWS, or the emulator of `bloomery sagemaker-local`.  [default: local if AWS_ENDPOINT_URL leads there]",
+    ),
+]
+Region = Annotated[str | None, typer.Option(help="Region of AWS.  [default: as for the AWS command line]")]
+Profile = Annotated[str | None, typer.Option(help="Profile of your AWS configuration.")]
+EndpointUrl = Annotated[
+    str | None, typer.Option("--endpoint-url", metavar="URL", help="Where the emulator is.  [default: port 8099]")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the requests as JSON lines and make none of them.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -9,7 +9,7 @@ import signal
 import sys
 
 from bloomery import cli
-from bloomery.cli import logs
+from bloomery.cli import access_log, logs
 from bloomery.cli.reading import Wanted
 from bloomery.http_api import listen
 from bloomery.http_api.listen import Listener
@@ -36,6 +36,7 @@ def serve(wanted: Wanted) -> int:
 
 def _serve(loaded: Settings, inference: Listener, management: Listener | None) -> int:
     logs.configure()
+    access_log.configure()
     names = ", ".join(model.name for model in loaded.models)
     _say(f"listening on {inference.url}; " + (f"loading {names}" if names else "no model yet"))
     if management is not None:

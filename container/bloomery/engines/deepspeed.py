@@ -132,7 +132,7 @@ def _choose_injection(config: Any, kernel_inject: KernelInject, policy: Injectio
         )
     inject = fused if kernel_inject == "auto" else bool(kernel_inject)
     if inject:
-        from bloomery.engines.injection_families import check_injectable
+        from bloomery.sharding.injection import check_injectable
 
         check_injectable(config, ranks)
     return inject

@@ -31,9 +31,9 @@ from transformers.activations import ACT2FN
 
 from bloomery.engines import injection_cpu
 from bloomery.engines.injection_adapter import CpuGeneration, InjectedLayer, KernelGeneration
-from bloomery.engines.injection_families import InjectedFamily, check_injectable
 from bloomery.engines.injection_weights import injected_layers
 from bloomery.errors import UnsupportedModelError
+from bloomery.sharding.injection import InjectedFamily, check_injectable
 
 # Gets the model and a function to call with the name of each injected layer that is full.
 Fill = Callable[[nn.Module, Callable[[str], None]], None]

@@ -22,10 +22,10 @@ from deepspeed.ops.transformer.inference import DeepSpeedTransformerInference
 from torch import Tensor, nn
 
 from bloomery.engines.filling import Filler, filled_ahead
-from bloomery.engines.injection_families import FAMILIES, InjectedFamily
 from bloomery.engines.loading import MetaModel, fill_plain, prepare_alone, tie
 from bloomery.engines.reader import Range, Reader
 from bloomery.sharding import WHOLE
+from bloomery.sharding.injection import FAMILIES, InjectedFamily
 
 
 def fill_injected(

@@ -19,11 +19,11 @@ import torch
 
 from bloomery.checkpoints.splitting.pickled import load_tensors
 from bloomery.checkpoints.splitting.presharded import CONFIG, is_split
-from bloomery.engines.injection_families import FAMILIES as INJECTED
-from bloomery.engines.injection_families import InjectedFamily
 from bloomery.engines.split_safetensors import Joined, SplitSafetensors
 from bloomery.errors import CheckpointError
 from bloomery.sharding import FAMILIES, Heads
+from bloomery.sharding.injection import FAMILIES as INJECTED
+from bloomery.sharding.injection import InjectedFamily
 
 Tensors = Mapping[str, torch.Tensor]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -18,6 +19,15 @@ def cores() -> int:
     available = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = ControlGroup().processors()
     return available if quota is None else min(available, max(1, int(quota)))
+
+
+def processor() -> str:
+    """The processor's name, as the kernel tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def devices(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:

@@ -35,7 +35,10 @@ class ModelReader:
         variables: Sequence[Layer],
         environ: Mapping[str, str],
         root: Layer,
+        *,
+        travels: bool = False,
     ) -> None:
+        """``travels``: the model directory will be served on another machine, whose files nobody here can look at."""
         self.source, self.home, self.environ = one, home, environ
         self.security = Security.read(environ)
         self.explained: list[Explained] = []
@@ -49,7 +52,7 @@ class ModelReader:
         layers = [
             _normalised(command, cwd),
             one.given,
-            _normalised(stated, one.model_dir),
+            _normalised(stated, one.model_dir, travels),
             *(_normalised(each, cwd) for each in said),
         ]
         if one.is_default and home.repository and not any(key in x for x in layers for key in table.MODEL_SOURCES):
@@ -177,14 +180,15 @@ class ModelReader:
             row(key, str(guard(key, found.text)), found.origin)
 
 
-def _normalised(layer: Layer, base: Path) -> Layer:
+def _normalised(layer: Layer, base: Path, travels: bool = False) -> Layer:
     """Keys under their first names, paths absolute, and workers per kind of device: what is said for one kind comes
     before what the same source says for all."""
     aliases = {alias: setting.key for setting in table.MODEL for alias in setting.aliases}
     out: Layer = {}
     for key, found in layer.items():
         if key not in SERVER_KEYS and key not in table.WORKERS:
-            slip(source.located(key, found, base), aliases.get(key, key), out)
+            there = travels and found.text.startswith(("/", "~"))
+            slip(found if there else source.located(key, found, base), aliases.get(key, key), out)
     for name in table.WORKERS:
         for kind in devices.KINDS:
             if name in layer:

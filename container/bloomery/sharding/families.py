@@ -49,6 +49,16 @@ class Family:
         )
         return next((kind for kind, names in table if name in names), None)
 
+    def known_as(self, stored: str) -> str | None:
+        """The name by which the table knows a tensor of a file; None: it is whole on every rank. A base model is saved
+        without its prefix (bigscience/bloom-560m begins with h.0), and GPT-NeoX's head is called embed_out in files."""
+        prefix = self.layers.partition(r"\.")[0]
+        module, _, field = stored.rpartition(".")
+        for candidate in (module, f"{prefix}.{module}", module.replace("embed_out", "lm_head")):
+            if self.kind(candidate):
+                return f"{candidate}.{field}"
+        return None
+
 
 _QKV = ("q_proj", "k_proj", "v_proj")
 

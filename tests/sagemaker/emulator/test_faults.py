@@ -15,7 +15,7 @@ from tests.sagemaker.emulator.conftest import configured, status
 from tests.support.emulator import Emulator, emulating
 from tests.support.hosting import World, endpoint, hosted, until
 
-from bloomery import cli
+from bloomery.cli.commands.sagemaker_local import emulate
 from bloomery.errors import ConfigurationError, DeploymentFailure
 from bloomery.sagemaker.emulator.faults import KINDS, Faults, Kind, Rule
 
@@ -78,12 +78,10 @@ def test_a_fraction_strikes_by_chance() -> None:
 
 
 def test_the_help_names_every_kind_and_what_it_takes() -> None:
-    (option,) = [
-        each for each in cli.sagemaker_local.registered_callback.callback.__annotations__.items() if each[0] == "fault"
-    ]
+    told = emulate.__annotations__["fault"]
     for kind, (_, names) in KINDS.items():
-        assert kind in option[1]
-        assert all(name in option[1] for name in names)
+        assert kind in told
+        assert all(name in told for name in names)
 
 
 # --- what they do to containers

@@ -121,6 +121,7 @@ def traffic(emulator: Emulator, clients: int, **endpoint: str) -> Iterator[None]
             thread.join()
 
 
+@pytest.mark.full
 def test_instances_follow_their_invocations(emulator: Emulator, name: str) -> None:
     resource = serving(emulator, name)
     scaling = register(emulator, resource, 1, 2)

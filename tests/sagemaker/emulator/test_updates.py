@@ -265,6 +265,7 @@ def test_a_canary_gets_its_share_and_an_alarm_takes_it_back(emulator: Emulator, 
     assert alarm in settled(sagemaker, name)["FailureReason"]  # it is on still: nothing begins
 
 
+@pytest.mark.full
 def test_errors_of_a_canary_take_it_back_by_themselves(emulator: Emulator, sagemaker: Any) -> None:
     old, new = configure(sagemaker), configure(sagemaker, STATUS="500")
     name = start(sagemaker, old)
@@ -397,6 +398,7 @@ def test_capacities_change_under_load_and_are_retained_by_an_update(emulator: Em
     assert traffic.errors == []
 
 
+@pytest.mark.full
 def test_kill_9_while_updating_leaves_the_old_configuration(tmp_path: Path) -> None:
     with emulating(tmp_path / "state", *ECHO_IMAGE) as emulator:
         sagemaker = emulator.client("sagemaker")

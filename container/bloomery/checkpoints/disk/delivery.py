@@ -22,6 +22,7 @@ from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.disk.publish import Kept, Record
 from bloomery.checkpoints.disk.room import check_room
 from bloomery.checkpoints.disk.staging import StagedFile, resumable
+from bloomery.checkpoints.disk.vouching import Vouched, unvouched, vouched
 from bloomery.checkpoints.progress import Progress, megabytes
 from bloomery.checkpoints.source import ChangedError, Entry, Source, UnreachableError
 from bloomery.checkpoints.transfer import POLICY, Part, Transfer
@@ -117,16 +118,16 @@ class _Delivery:
             *(self._source.uri, len(missing), megabytes(sum(entry.size for entry in missing))),
             f"; licence: {licence}" if licence else "",
         )
-        if self._options.verify:
-            missing = list(self._source.checksummed(missing))
-        adopted = self._adopted(missing)
-        progress, staged = self._transfer([entry for entry in missing if entry.name not in adopted], frozenset(entries))
+        known = vouched(self._source, missing) if self._options.verify else unvouched(missing)
+        adopted = self._adopted(missing, known)
+        unread = [entry for entry in missing if entry.name not in adopted]
+        progress, staged = self._transfer(unread, known, frozenset(entries))
         record = self._recorded(entries, wanted, staged, adopted)
         publish.publish(self._target, record, staged)
         publish.remove(self._target, self._outdated(entries, wanted))
         _clean(self._staging, keep=False)
         progress.finish()
-        kinds = Counter(integrity.evidence(entry) if self._options.verify else "" for entry in missing)
+        kinds = Counter(integrity.evidence(entry) if self._options.verify else "" for entry in known().values())
         return Delivery(len(wanted), total, len(missing), progress.came, progress.seconds, kinds, licence)
 
     def _wanted(self, entries: Mapping[str, Entry]) -> list[Entry]:
@@ -164,15 +165,18 @@ class _Delivery:
             if name not in entries or entries[name].identity != kept.identity
         ]
 
-    def _adopted(self, missing: Sequence[Entry]) -> dict[str, Kept]:
+    def _adopted(self, missing: Sequence[Entry], known: Vouched) -> dict[str, Kept]:
         """Files that somebody else has put there, and that agree with the source's checksum."""
 
         def kept(entry: Entry) -> Kept | None:
             path = self._target / entry.name
-            if entry.crc64nvme is None or not path.is_file() or path.stat().st_size != entry.size:
+            if not path.is_file() or path.stat().st_size != entry.size:
+                return None
+            expected = known()[entry.name].crc64nvme
+            if expected is None:
                 return None
             crc = integrity.crc_of_file(path)
-            return publish.kept_of(self._source.uri, entry, path, crc) if crc == entry.crc64nvme else None
+            return publish.kept_of(self._source.uri, entry, path, crc) if crc == expected else None
 
         found = zip(missing, self._each(missing, kept), strict=True)
         return {entry.name: row for entry, row in found if row is not None}
@@ -201,7 +205,9 @@ class _Delivery:
         log.warning("%s; using what was fetched earlier into %s", error, self._target)
         return Delivery(len(files), sum(kept.size for kept in files.values()), 0, 0, 0.0, {}, None)
 
-    def _transfer(self, missing: Sequence[Entry], names: frozenset[str]) -> tuple[Progress, list[StagedFile]]:
+    def _transfer(
+        self, missing: Sequence[Entry], known: Vouched, names: frozenset[str]
+    ) -> tuple[Progress, list[StagedFile]]:
         """Read ``missing`` into staged files, whole and checked."""
         written = self._resumed(missing)
         total = sum(entry.size for entry in missing)
@@ -219,7 +225,7 @@ class _Delivery:
             for entry, parts in zip(missing, written, strict=True):
                 file = StagedFile(
                     *(entry, self._path(entry), self._where(entry), parts, notes),
-                    *(lambda parts: transfer.put(parts, first=True), self._check_index(names)),
+                    *(lambda parts: transfer.put(parts, first=True), self._check_index(names), known),
                     verify=self._options.verify,
                 )
                 files.append(file)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bloomery.checkpoints.disk import integrity
 from bloomery.checkpoints.disk.journal import Journal, Written
+from bloomery.checkpoints.disk.vouching import Vouched
 from bloomery.checkpoints.source import Entry
 from bloomery.checkpoints.transfer import Part
 from bloomery.errors import CheckpointError
@@ -25,7 +26,8 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 class StagedFile:
     """``where`` names the file in errors. ``written``: what is in it already (``resumable``). ``put`` takes parts that
-    must be read again. ``check`` looks at the complete file, and raises what it finds wrong.
+    must be read again. ``check`` looks at the complete file, and raises what it finds wrong; ``known`` is asked then
+    for what the source vouches for.
     """
 
     def __init__(
@@ -37,11 +39,12 @@ class StagedFile:
         journal: Journal,
         put: Callable[[Iterable[Part]], object],
         check: Callable[[int, Entry], object],
+        known: Vouched,
         *,
         verify: bool = True,
     ) -> None:
         self.entry, self.path, self.where = entry, path, where
-        self._journal, self._put, self._look, self._verify = journal, put, check, verify
+        self._journal, self._put, self._look, self._known, self._verify = journal, put, check, known, verify
         self._lock = threading.Lock()
         self._file: int | None = None
         self._written = {part.start: part for part in written}
@@ -111,7 +114,7 @@ class StagedFile:
     def check(self) -> None:
         """Check the complete file; who puts no parts of it calls this. May put parts, and raises what is wrong."""
         file = self.descriptor()
-        wrong = integrity.mismatch(self.entry, file, self.crc64nvme) if self._verify else ""
+        wrong = integrity.mismatch(self._known()[self.entry.name], file, self.crc64nvme) if self._verify else ""
         if wrong and self._second:
             self.close()
             self.path.unlink()  # nothing of it is worth resuming

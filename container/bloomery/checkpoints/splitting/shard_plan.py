@@ -183,7 +183,7 @@ class _Splitter:
 
     def parts(self, tensor: Stored) -> list[Split]:
         """Of each rank; one, the whole, when it is not split."""
-        name = self._known_as(tensor.name)
+        name = self._family.known_as(tensor.name) if self._family else None
         if self._ranks == 1 or self._family is None or name is None or not prod(tensor.shape):
             return [WHOLE]
         found = [split(self._family, self._heads, name, tensor.shape, rank, self._ranks) for rank in range(self._ranks)]
@@ -191,22 +191,10 @@ class _Splitter:
 
     def is_linear(self, tensor: Stored) -> bool:
         """Whether it is the weight of a linear layer that is split between ranks, output heads excepted."""
-        name = self._known_as(tensor.name)
+        name = self._family.known_as(tensor.name) if self._family else None
         if name is None or self._family is None or len(tensor.shape) != 2 or not name.endswith(".weight"):
             return False
         return self._family.kind(name.removesuffix(".weight")) in _QUANTISED
-
-    def _known_as(self, stored: str) -> str | None:
-        """The name that the table has: a base model is saved without its prefix (bigscience/bloom-560m begins with
-        h.0), and GPT-NeoX's head is called embed_out in files."""
-        if self._family is None:
-            return None
-        prefix = self._family.layers.partition(r"\.")[0]
-        module, _, field_name = stored.rpartition(".")
-        for candidate in (module, f"{prefix}.{module}", module.replace("embed_out", "lm_head")):
-            if self._family.kind(candidate):
-                return f"{candidate}.{field_name}"
-        return None
 
 
 class _Files:

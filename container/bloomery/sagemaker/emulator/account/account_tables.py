@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.errors import ConfigurationError
-from bloomery.sagemaker.emulator.containers.instance_types import INSTANCE_TYPES
+from bloomery.sagemaker.instances import INSTANCE_TYPES
 
 QUOTA = 100  # instances of each type, unless the user says otherwise
 _REGION = "us-east-1"

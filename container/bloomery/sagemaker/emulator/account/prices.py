@@ -12,7 +12,7 @@ from bloomery.sagemaker.emulator.api.aws_error import AwsError
 from bloomery.sagemaker.emulator.api.call import Call
 from bloomery.sagemaker.emulator.api.json_api import Operation
 from bloomery.sagemaker.emulator.api.offsets import page
-from bloomery.sagemaker.emulator.containers.instance_types import INSTANCE_TYPES
+from bloomery.sagemaker.instances import INSTANCE_TYPES
 
 PREFIX, SERVICE = "AWSPriceListService.", "pricing"
 _OFFER = "AmazonSageMaker"

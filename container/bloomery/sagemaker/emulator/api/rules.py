@@ -5,7 +5,6 @@ One table: each row says which calls it concerns, what it says, and how we know 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from bloomery.sagemaker.emulator.api import component_rules
 from bloomery.sagemaker.emulator.api.aws_error import AwsError
 from bloomery.sagemaker.emulator.api.rule import Parameters, Rule, when
 from bloomery.sagemaker.emulator.api.words import Origin, Words
+from bloomery.sagemaker.instances import has_local_storage
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _prefix_open(container: Mapping[str, Any]) -> bool:
 
 
 def _volume_unwanted(variant: Mapping[str, Any]) -> bool:
-    return "VolumeSizeInGB" in variant and bool(_LOCAL_STORAGE.match(str(variant.get("InstanceType", ""))))
+    return "VolumeSizeInGB" in variant and has_local_storage(str(variant.get("InstanceType", "")))
 
 
 def _scaling_crossed(variant: Mapping[str, Any]) -> bool:
@@ -123,7 +123,6 @@ def _scaling_crossed(variant: Mapping[str, Any]) -> bool:
 
 
 _ENVIRONMENT = 32 * 1024
-_LOCAL_STORAGE = re.compile(r"ml\.(g[56]|p5|p6|trn|[a-z]+\d+[a-z]*d)")  # g4dn, p4d, m5d, …: what is in the machine
 _NO_HOME = ("MultiModelConfig", "AdditionalModelDataSources", "ModelPackageName")
 
 CREATE_MODEL = (

@@ -7,17 +7,16 @@ would list several violations in one message, so do we.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import botocore.session
 from botocore.model import ServiceModel, Shape
 
+from bloomery.sagemaker.constraints import broken
 from bloomery.sagemaker.emulator.api import words
 from bloomery.sagemaker.emulator.api.aws_error import AwsError
 
-_LONGEST_MATCHED = 4096  # characters; no field that has a pattern is longer, and some patterns backtrack
 _KINDS: dict[str, tuple[type, ...]] = {
     "structure": (dict,),
     "map": (dict,),
@@ -112,23 +111,20 @@ def _check_type(shape: Shape, value: Any, path: str) -> None:
 
 def _constraints(shape: Shape, value: Any) -> Iterator[str]:
     """What ``value`` does not keep to."""
-    limits = shape.metadata
-    if shape.type_name in ("string", "blob", "list", "map"):
-        if "min" in limits and len(value) < limits["min"]:
-            yield words.LONG_ENOUGH.format(limit=limits["min"])
-        if "max" in limits and len(value) > limits["max"]:
-            yield words.SHORT_ENOUGH.format(limit=limits["max"])
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        if "min" in limits and value < limits["min"]:
-            yield words.LARGE_ENOUGH.format(limit=limits["min"])
-        if "max" in limits and value > limits["max"]:
-            yield words.SMALL_ENOUGH.format(limit=limits["max"])
-    if shape.type_name == "string":
-        if limits.get("enum") and value not in limits["enum"]:
-            yield words.IN_ENUM.format(values=", ".join(limits["enum"]))
-        pattern = _compiled(limits.get("pattern", ""))
-        if pattern is not None and len(value) <= _LONGEST_MATCHED and not pattern.fullmatch(value):
-            yield words.MATCHES.format(pattern=limits["pattern"])
+    for constraint in broken(shape, value):
+        match constraint.kind:
+            case "shortest":
+                yield words.LONG_ENOUGH.format(limit=constraint.limit)
+            case "longest":
+                yield words.SHORT_ENOUGH.format(limit=constraint.limit)
+            case "least":
+                yield words.LARGE_ENOUGH.format(limit=constraint.limit)
+            case "most":
+                yield words.SMALL_ENOUGH.format(limit=constraint.limit)
+            case "one of":
+                yield words.IN_ENUM.format(values=", ".join(constraint.limit))
+            case "pattern":
+                yield words.MATCHES.format(pattern=constraint.limit)
 
 
 def _all_constraints(shape: Shape) -> Iterator[str]:
@@ -140,15 +136,6 @@ def _all_constraints(shape: Shape) -> Iterator[str]:
         yield words.LONG_ENOUGH.format(limit=limits["min"])
     if "pattern" in limits:
         yield words.MATCHES.format(pattern=limits["pattern"])
-
-
-@functools.cache
-def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """None for no pattern, and for one that only Java understands (``\\p{L}``)."""
-    try:
-        return re.compile(pattern) if pattern else None
-    except re.error:
-        return None
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bloomery.sagemaker.emulator.containers.instance_types import INSTANCE_TYPES, InstanceType
+from bloomery.sagemaker.instances import INSTANCE_TYPES, InstanceType
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 import pytest
 from tests.support.worker_models import until
 
-from bloomery.cli.logs import AccessHandler
+from bloomery.cli.access_log import AccessHandler
 
 
 @pytest.fixture

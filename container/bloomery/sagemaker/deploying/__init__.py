@@ -1,0 +1,1 @@
+"""A deployment is asked for, checked, made, watched and invoked. Functions over a ``Session``; nothing prints."""
