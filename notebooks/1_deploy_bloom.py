@@ -128,6 +128,43 @@ for piece in pieces(endpoint.stream({"inputs": PROMPT, "parameters": GREEDY, "st
     print(piece, end="", flush=True)
 
 # %% [markdown]
+# ## Verify
+# Kernels, number formats and splitting change the order of the arithmetic. So compare: the unsharded model is run here,
+# in fp32, over the same prompts, and each difference is judged by what the number format explains.
+
+# %%
+from IPython.display import SVG, Markdown, display
+
+from bloomery.bench.api import measure, verify
+from bloomery.bench.verifying import verifying
+
+comparison = verify(NAME, session, CHECKPOINT, [PROMPT, "To be, or", "What is a name?"], max_new_tokens=24)
+Markdown(verifying.table(comparison))
+
+# %% [markdown]
+# ## Measure
+# The row of the published table: 4 prompts at a time, P50, P90 and P99 of the whole call, and tokens per second. Fewer
+# new tokens than the published 256, so that a laptop is done in seconds; notebook 3 does it in full.
+
+# %%
+from bloomery.bench.endpoint.report import markdown, picture
+
+measured = measure(NAME, session, table=True, requests=REQUESTS, max_new_tokens=16, price_per_hour=price.per_hour)
+display(SVG(picture.render([measured])))
+Markdown(markdown.render([measured]))
+
+# %% [markdown]
+# ## What it costs
+# By the price and the throughput that was just measured; on an emulator that is this machine's, at the price of AWS.
+
+# %%
+from bloomery.sagemaker.operating.cost import Cost, Throughput
+
+cost = Cost(price.per_hour, Throughput(**measured["throughput"]))
+print(f"{cost.per_hour} USD per hour, {cost.per_month:.0f} per month if it runs all the time")
+print(f"{cost.per_thousand_requests:.2f} USD per 1,000 requests, {cost.per_million_tokens:.2f} per million tokens")
+
+# %% [markdown]
 # ## Clean up
 # Run this cell at the end, and after any failure. In a fresh kernel run the two cells at the top first. It removes the
 # endpoint with all that belongs to it, and everything below the notebook's folder in S3; what is gone is no error.

@@ -6,8 +6,8 @@
 #
 # | model | parameters | licence | instance of the published measurement |
 # |---|---|---|---|
-# | `Qwen/Qwen2.5-0.5B-Instruct` (the default) | 0.5 billion | Apache 2.0: commercial use is allowed | |
-# | `facebook/opt-30b` | 30 billion | OPT-175B licence: **non-commercial** research only | `ml.g5.24xlarge`, degree 4, fp16 |
+# | `Qwen/Qwen2.5-0.5B-Instruct` (the default) | 0.5 billion | Apache 2.0 | |
+# | `facebook/opt-30b` | 30 billion | OPT-175B: **non-commercial** research only | `ml.g5.24xlarge`, degree 4 |
 #
 # **Cost:** with `TARGET = "local"` nothing but the download (1 GB for the default). With `TARGET = "aws"` one
 # `ml.g5.xlarge` for about 15 minutes; the notebook prints the price per hour and asks before it makes anything.
@@ -23,7 +23,8 @@ MODEL = "Qwen/Qwen2.5-0.5B-Instruct"  # a hub's id, s3://…, https://… or a d
 REVISION = None  # a commit of the hub: pin it, and what you tested is what you get
 INSTANCE_TYPE = "ml.g5.xlarge"
 TENSOR_PARALLEL = 1
-BATCH, LENGTH = 4, 1024  # sequences at once, and tokens of each
+BATCH = 4  # sequences at once
+LENGTH = 1024  # tokens of each, prompt and answer together
 FOLDER = None  # s3://bucket/prefix/ of your own; None: below SageMaker's default bucket of your account
 ROLE = None  # name or ARN of an execution role; None: the one that this notebook runs with
 
@@ -98,7 +99,8 @@ print(checkpoint)
 
 # %% [markdown]
 # ## Deploy
-# No archive and no `model.py`: a checkpoint alone is served by the built-in handler. Time-outs and volume are the plan's.
+# No archive and no `model.py`: a checkpoint alone is served by the built-in handler. Time-outs and volume are those of
+# the plan.
 
 # %%
 from bloomery.cli.telling import Teller

@@ -76,10 +76,12 @@ def inject(notebook: nbformat.NotebookNode, parameters: Mapping[str, str]) -> No
 
 
 def _literal(text: str) -> object:
+    """Numbers, True, None and quoted text as Python has them; anything else is text, "1,2" for one."""
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+    return value if value is None or isinstance(value, (bool, int, float, str)) else text
 
 
 def _tags(cell: nbformat.NotebookNode) -> list[str]:
@@ -156,6 +158,7 @@ def _without_account() -> dict[str, str]:
 def emulating(folder: Path) -> Iterator[str]:
     """An emulator with its state and its log below ``folder``; its URL."""
     command = [sys.executable, "-m", "bloomery", "sagemaker-local", "--port", "0", "--state", str(folder / "state")]
+    command += ["--scaler-period", "1"]  # seconds: nobody waits for a minute here
     log = folder / "emulator.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -73,7 +73,7 @@ def find(name: str) -> Path:
 
 
 def assignments(given: list[str]) -> dict[str, str]:
-    """``NAME=VALUE`` of the command line. A value is Python where it can be read so, else text."""
+    """``NAME=VALUE`` of the command line."""
     found = {}
     for each in given:
         name, equals, value = each.partition("=")
