@@ -23,7 +23,7 @@ def until_count(
 ) -> None:
     """Return when the endpoint ``name`` has ``wanted`` instances, or copies where it has inference components.
 
-    ``seen`` is told of each change. Raises SageMakerError; also when a component fails, or ``patience`` seconds are over.
+    ``seen`` is told of each change. Raises SageMakerError; also when a component fails, or after ``patience`` seconds.
     """
     began, last = time.monotonic(), -1
     while True:
