@@ -17,7 +17,7 @@ REGION = "us-east-1"
 NAME = "scaling"  # the endpoints are called NAME-instances, NAME-queue and NAME-copies
 CHECKPOINT = "../models/shakespeare-bloom"  # a directory, or s3://…
 INSTANCE_TYPE = "ml.g5.xlarge"
-FOLDER = None  # s3://bucket/prefix/ of your own; None: below SageMaker's default bucket of your account
+FOLDER = None  # s3://bucket/prefix/ of this notebook alone: the clean-up empties it; None: in the default bucket
 ROLE = None  # name or ARN of an execution role; None: the one that this notebook runs with
 CLIENTS = 4  # that ask at the same time
 COOLDOWN = 0  # seconds between two changes; on AWS 300 keeps instances from coming and going
@@ -31,7 +31,7 @@ from bloomery.sagemaker.session import Session
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
-folder = FOLDER or f"{default_bucket(session)}{NAME}/"
+folder = FOLDER or f"{default_bucket(session)}bloomery-notebooks/{NAME}/"
 ensure_bucket(session, folder)
 print(f"{session.target}: account {session.account}, {session.region}, {folder}")
 

@@ -15,7 +15,8 @@ _QUIET = 30.0  # seconds between two lines of the same status, where there is no
 
 
 class Teller:
-    """Call it with each event. ``output``: stderr, if it is not given. ``elapsed``: seconds, the last known; ``left``: what was made, and not removed again."""
+    """Call it with each event. ``output``: stderr, if it is not given. ``elapsed``: seconds, the last known; ``left``:
+    what was made, and not removed again."""
 
     def __init__(self, output: TextIO | None = None) -> None:
         self._output = output or sys.stderr

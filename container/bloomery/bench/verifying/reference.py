@@ -93,7 +93,8 @@ class _Row:
         for index, row in enumerate(self._all(model, torch)):
             chosen = self._ids[index]
             best = int(row.argmax())
-            wanted = torch.cat([row.topk(min(TOP, len(row))).indices, torch.tensor([chosen])])
+            # Not the chosen one: how far an absurd choice moves would excuse it, and all others.
+            wanted = row.topk(min(TOP, len(row))).indices
             self._top.append(wanted)
             self._log_probs.append(row[wanted])
             self.found["positions"].append(
