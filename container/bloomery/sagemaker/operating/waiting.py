@@ -23,11 +23,7 @@ def until_count(
 ) -> None:
     """Return when the endpoint ``name`` has ``wanted`` instances, or copies where it has inference components.
 
-<<<<<<< HEAD
-    ``seen`` is told of each change. Raises SageMakerError, also when a component fails, and after ``patience`` seconds.
-=======
     ``seen`` is told of each change. Raises SageMakerError; also when a component fails, or after ``patience`` seconds.
->>>>>>> main
     """
     began, last = time.monotonic(), -1
     while True:
