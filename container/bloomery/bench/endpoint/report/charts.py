@@ -136,7 +136,8 @@ def _distribution(reports: Sequence[Report], figure: str, title: str, *, logarit
 
 def timeline(report: Report) -> Plot | None:
     """What became of each request of the heaviest level: waiting for its first token, then decoding."""
-    level = max(report["levels"], key=lambda each: (each["load"]["value"], each["requests"]))
+    _, runs = _swept([report], "concurrency")
+    level = runs[0][1][-1]
     calls = level["timeline"][:_TIMELINE_ROWS]
     if not calls:
         return None
