@@ -15,7 +15,7 @@ ARG PIP_EXTRA_INDEX_URL
 RUN python3 -m venv /opt/venv
 COPY docker/install /build/
 COPY --from=lists /lists/out/heavy.txt /build/
-RUN --mount=type=bind,source=docker/wheels/heavy,target=/wheels sh /build/install /build/heavy.txt /wheels
+RUN --mount=type=bind,source=docker/wheels/heavy,target=/mnt sh /build/install /build/heavy.txt /mnt
 
 # What would be compiled at the first start, had a running container a compiler and a place to keep it.
 FROM heavy AS operators
@@ -43,7 +43,7 @@ RUN groupadd --gid 10001 bloomery \
 COPY --from=pruned /opt/venv /opt/venv
 COPY docker/install /build/
 COPY --from=lists /lists/out/rest.txt /build/
-RUN --mount=type=bind,source=docker/wheels/rest,target=/wheels sh /build/install /build/rest.txt /wheels
+RUN --mount=type=bind,source=docker/wheels/rest,target=/mnt sh /build/install /build/rest.txt /mnt && rm -r /build
 COPY --from=operators /operators /opt/venv/share/bloomery
 COPY --chmod=755 docker/bloomery docker/healthcheck /usr/local/bin/
 COPY --from=application /opt/bloomery /opt/bloomery

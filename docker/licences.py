@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def of_metadata(metadata: Message) -> str:
-    """A Python package's licence by its own account: the expression, else the classifiers, else the field's first line."""
+    """A Python package's licence by its own account."""
     classifiers = [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier", []) if line[:7] == "License"]
     stated = metadata.get("License-Expression") or ", ".join(classifiers) or metadata.get("License") or "not stated"
     return stated.strip().splitlines()[0]

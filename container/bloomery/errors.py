@@ -11,6 +11,7 @@ BloomeryError
 ├── AwsError                  the emulator refuses a call in AWS's terms (sagemaker/emulator/aws_error.py)
 ├── SageMakerError            a client of SageMaker, or of its emulator, cannot do what it was asked
 │   ├── TargetError               there is no way to the account: keys, region, emulator; also a ConfigurationError
+│   ├── ScalingRefusedError       an endpoint cannot scale as it was asked to; says what can
 │   ├── DeploymentRefusedError    an endpoint is asked for that cannot be: found before anything was made
 │   ├── EndpointFailedError       SageMaker gave up on an endpoint; carries its reason and the end of its log
 │   ├── InvocationError           an endpoint did not answer; carries the container's status
@@ -85,6 +86,10 @@ class TargetError(SageMakerError, ConfigurationError):
     """There is no way to the account: no or old credentials, no region, no emulator where one should be."""
 
 
+class ScalingRefusedError(SageMakerError):
+    """An endpoint cannot scale as it was asked to; the message says what can."""
+
+
 class RemovalError(SageMakerError):
     """Something that was to be removed is still there; the message says what is gone and what is left."""
 
@@ -103,6 +108,10 @@ class AccessError(CallError):
 
 class DeploymentRefusedError(SageMakerError):
     """An endpoint is asked for that cannot be. ``findings``: all that is wrong (sagemaker/deploying/finding.py)."""
+
+    def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.findings = findings
 
 
 class PackagingError(SageMakerError):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.support.rank_pair import CONTAINER, run_pair
 
-from bloomery.engines import allreduce, shm_operator
+from bloomery.engines import allreduce, shm_build, shm_operator
 from bloomery.errors import ConfigurationError
 
 CHOOSE = """
@@ -163,6 +163,27 @@ def test_without_a_compiler_nothing_is_started(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "no C++ compiler (no-such-compiler)" in shm_operator.build_in_background()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_compiled_when_the_image_was_built_comes_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(shm_operator, "INSTALLED", tmp_path / "installed")
+    cached = shm_operator.compiled_path()
+    assert cached.parent == tmp_path / "cache" / "bloomery"
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / cached.name).touch()
+    assert shm_operator.compiled_path() == tmp_path / "installed" / cached.name
+
+
+def test_compiling_in_the_foreground_ends_with_the_compilers_words(tmp_path: Path) -> None:
+    compiler = _script(tmp_path / "c++", '[ "$1" = --version ] && exit; echo "no such header" >&2; exit 1')
+    program = [sys.executable, shm_build.__file__, "--into", str(tmp_path / "into")]
+    done = subprocess.run(program, env=os.environ | {"CXX": str(compiler)}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "no such header" in done.stderr
+    assert not list((tmp_path / "into").glob("*.so"))
 
 
 def test_without_memory_for_the_compiler_nothing_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -134,9 +134,10 @@ def test_sigkill_takes_the_ranks_along_within_two_seconds(
                 os.kill(pid, signal.SIGKILL)
 
 
-def test_two_servers_of_one_model_and_one_temporary_directory_share_nothing(tmp_path: Path) -> None:
-    temporary = tmp_path / "t"
-    temporary.mkdir()
+def test_two_servers_of_one_model_and_one_temporary_directory_share_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    temporary = tmp_path_factory.mktemp("t")  # short: sockets lie in it
     first, second = (start(LABORATORY, env={"TMPDIR": str(temporary)}) for _ in range(2))
     try:
         first.wait_ready()

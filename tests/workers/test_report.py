@@ -12,6 +12,7 @@ from bloomery.workers.report import load_report
     [
         ("rank 1 (pid 4) was killed by signal 9 (SIGKILL)", "out-of-memory killer"),
         ("rank 1 was killed by signal 9 (SIGKILL), the kernel's out-of-memory killer: …", "--memory"),
+        ("ImportError: /tmp/x.so: failed to map segment from shared object", "--tmpfs /tmp:exec"),
         ("ModuleNotFoundError: No module named 'peft'", "into the workers' Python"),
         ("ModuleNotFoundError: No module named 'torch'", "pip install 'bloomery[engines]'"),
         ("torch.OutOfMemoryError: CUDA out of memory", "does not fit"),

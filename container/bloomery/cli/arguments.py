@@ -47,3 +47,8 @@ EndpointUrl = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the requests as JSON lines and make none of them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+PricePerHour = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="USD", help="Of one instance.  [default: AWS's price list]"),
+]

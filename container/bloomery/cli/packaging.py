@@ -5,25 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bloomery import cli
+from bloomery.cli.account import Account
 from bloomery.errors import PackagingError
 from bloomery.sagemaker.packaging import Archive, package, upload
 from bloomery.sagemaker.packaging.contents import megabytes
 from bloomery.sagemaker.packaging.uploading import destination
-from bloomery.sagemaker.session import Session
-
-
-@dataclass(frozen=True)
-class Where:
-    """Whose S3 it is."""
-
-    target: str | None
-    region: str | None
-    profile: str | None
-    endpoint_url: str | None
 
 
 def make(
@@ -36,7 +25,7 @@ def make(
     uri: str | None,
     dry_run: bool,
     as_json: bool,
-    where: Where,
+    account: Account,
 ) -> int:
     """Do it, and print what was found and made."""
     try:
@@ -55,15 +44,13 @@ def make(
         return cli.REFUSED
     there = None
     if uri is not None:
-        there = destination(archive, uri) if dry_run else _uploaded(archive, uri, where)
+        there = destination(archive, uri) if dry_run else _uploaded(archive, uri, account)
     print(json.dumps(_document(archive, there), indent=2) if as_json else "\n".join(_lines(archive, there, dry_run)))
     return cli.OK
 
 
-def _uploaded(archive: Archive, uri: str, where: Where) -> str:
-    with Session.open(
-        where.target, region=where.region, profile=where.profile, endpoint_url=where.endpoint_url
-    ) as session:
+def _uploaded(archive: Archive, uri: str, account: Account) -> str:
+    with account.open() as session:
         return upload(archive, uri, session)
 
 

@@ -157,6 +157,27 @@ class Session:
         """The first word of ARNs after ``arn``: aws, aws-cn, aws-us-gov."""
         return str(self._boto3.get_partition_for_region(self.region))
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What takes other AWS clients of a process, such as those of ``bloomery.checkpoints``, to where this session's
+        calls go: for ``os.environ.update``, or for a child. An emulator's keep a user's keys out of its way.
+        """
+        values = {"AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region}
+        if self._emulator is None:
+            return values | ({} if self._boto3.profile_name == "default" else {"AWS_PROFILE": self._boto3.profile_name})
+        here = self._emulator
+        key, secret = here.s3_keys  # of all its clients only those of S3 have to have the right ones
+        return values | {
+            "AWS_ENDPOINT_URL": here.url,
+            "AWS_ENDPOINT_URL_S3": here.s3_url,
+            "AWS_ENDPOINT_URL_SAGEMAKER": here.url,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_SESSION_TOKEN": "",
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
     def client(self, service: str) -> Any:
         """boto3's client of ``service``: sagemaker, s3, sts, iam, logs, cloudwatch, application-autoscaling,
         service-quotas, pricing, … It tries calls again that fail for a reason that passes. Made at the first use.

@@ -17,6 +17,7 @@ from bloomery.settings.model import ModelSettings
 from bloomery.settings.of_model import ModelReader
 from bloomery.settings.source import Home, Source
 
+# Read with others, by functions of their own; or a path of the other machine.
 _ELSEWHERE = ("engine", "option.entryPoint", "option.pythonExecutable", *table.WORKERS)
 
 
@@ -94,7 +95,8 @@ def _refusals(directory: Path, checked: Checked) -> None:
     built_in = checked.entry_point in BUILT_IN
     for finding in migration.of_directory(directory) if checked.stated else ():
         said = f"{finding.origin}: "
-        if finding.verdict != "refused" or keys.oddity(finding.name) or any(said in text for text in checked.errors):
+        told = finding.name in _ELSEWHERE or any(said in text for text in checked.errors)
+        if told or finding.verdict != "refused" or keys.oddity(finding.name):
             continue
         text = f"{said}{finding.name}={finding.value}: {finding.how}"
         (checked.errors if built_in or finding.name in own else checked.notices).append(text)

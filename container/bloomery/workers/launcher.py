@@ -103,10 +103,8 @@ class LocalRank:
         if group.out_of_memory_kills() == self._kills:
             return ""
         limit = group.memory_limit()
-        cause = (
-            f"the memory limit of {limit / 2**20:.0f} MiB is reached" if limit else "the machine's memory is used up"
-        )
-        return f" by the kernel's out-of-memory killer: {cause}"
+        cause = f"the limit of {limit / 2**20:.0f} MiB is reached" if limit else "the machine's memory is used up"
+        return f", the kernel's out-of-memory killer: {cause}"
 
     def kill(self) -> None:
         self._child.signal_group(signal.SIGKILL)

@@ -22,6 +22,10 @@ _HINTS = {
     ),
     r"the kernel's out-of-memory killer: ": f"{_MEMORY} (docker run --memory; on SageMaker a larger instance)",
     r"SIGKILL": f"most likely the kernel's out-of-memory killer (see dmesg): {_MEMORY}",
+    r"failed to map segment from shared object": (
+        "its directory is mounted noexec, as docker's --tmpfs is: docker run --tmpfs /tmp:exec, or for the packages of "
+        "a requirements.txt set DJL_VENV_DIR to a directory elsewhere"
+    ),
     r"No module named '(torch|transformers|deepspeed|accelerate|safetensors|numpy)'": (
         "the engines are not installed here: pip install 'bloomery[engines]'"
     ),

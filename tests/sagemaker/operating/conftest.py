@@ -104,8 +104,8 @@ def in_status(sagemaker: Any, name: str, status: str, seconds: float = 60) -> No
     until(lambda: sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == status, status, seconds)
 
 
-def there(sagemaker: Any) -> set[str]:
-    """All that SageMaker has, as "kind name"."""
+def there(sagemaker: Any, name: str) -> set[str]:
+    """All that SageMaker has whose name begins so, as "kind name"."""
     listings: dict[str, Callable[..., Any]] = {
         "Endpoint": sagemaker.list_endpoints,
         "EndpointConfig": sagemaker.list_endpoint_configs,
@@ -113,7 +113,9 @@ def there(sagemaker: Any) -> set[str]:
         "InferenceComponent": sagemaker.list_inference_components,
     }
     return {
-        f"{kind} {each[f'{kind}Name']}" for kind, call in listings.items() for each in call(MaxResults=100)[f"{kind}s"]
+        f"{kind} {each[f'{kind}Name']}"
+        for kind, call in listings.items()
+        for each in call(MaxResults=100, NameContains=name)[f"{kind}s"]
     }
 
 

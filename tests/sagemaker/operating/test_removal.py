@@ -8,25 +8,23 @@ import pytest
 from tests.sagemaker.operating.conftest import component, endpoint, fault, in_status, model, there
 from tests.support.emulator import Emulator
 
-from bloomery.errors import CallError, RemovalError
-from bloomery.sagemaker.operating.removal import Step, _perform, remove
+from bloomery.errors import AccessError, CallError, RemovalError
+from bloomery.sagemaker.operating.removal import Removal, Step, _perform, perform, remove
 from bloomery.sagemaker.request import Request
 from bloomery.sagemaker.session import Session
 
 
 def test_endpoint_configuration_and_model_go_together(session: Session, sagemaker: Any, name: str) -> None:
-    before = there(sagemaker)
     endpoint(sagemaker, name)
     lines: list[str] = []
     done = remove(session, name, seen=lines.append)
     assert done.removed == (f"endpoint {name}", f"endpoint configuration {name}", f"model {name}")
     assert lines == [f"{each}: removed" for each in done.removed]
-    assert there(sagemaker) == before
+    assert there(sagemaker, name) == set()
 
 
 def test_a_dry_run_shows_the_requests_and_changes_nothing(session: Session, sagemaker: Any, name: str) -> None:
     endpoint(sagemaker, name)
-    before = there(sagemaker)
     plan = remove(session, name, dry_run=True)
     assert [step.request.operation for step in plan.steps] == ["DeleteEndpoint", "DeleteEndpointConfig", "DeleteModel"]
     assert plan.steps[0].request.to_dict() == {
@@ -35,7 +33,7 @@ def test_a_dry_run_shows_the_requests_and_changes_nothing(session: Session, sage
         "parameters": {"EndpointName": name},
     }
     assert plan.removed == ()
-    assert there(sagemaker) == before
+    assert there(sagemaker, name) == {f"Endpoint {name}", f"EndpointConfig {name}", f"Model {name}"}
     remove(session, name)
 
 
@@ -53,7 +51,7 @@ def test_what_another_endpoint_uses_is_kept_and_said(session: Session, sagemaker
     ]
     remove(session, f"{name}-third")
     assert remove(session, f"{name}-other").removed[-1] == f"model {shared}"
-    assert not any(name in each for each in there(sagemaker))
+    assert there(sagemaker, name) == set()
 
 
 def test_components_go_before_their_endpoint_with_scaling_and_alarms(
@@ -96,7 +94,7 @@ def test_components_go_before_their_endpoint_with_scaling_and_alarms(
         f"endpoint configuration {name}",
     )
     assert [each.what for each in done.kept] == [f"alarm {name}-theirs"]
-    assert not any(name in each for each in there(sagemaker))
+    assert there(sagemaker, name) == set()
     alarms = cloudwatch.describe_alarms(AlarmNamePrefix=name)["MetricAlarms"]
     assert [each["AlarmName"] for each in alarms] == [f"{name}-theirs"]
     cloudwatch.delete_alarms(AlarmNames=[f"{name}-theirs"])
@@ -126,7 +124,7 @@ def test_a_configuration_that_is_gone_does_not_hide_the_model(session: Session, 
 def test_a_failed_endpoint_can_be_removed(session: Session, sagemaker: Any, name: str) -> None:
     endpoint(sagemaker, name, environment={"DIE_AT_START": "3"}, wait=False)
     remove(session, name)
-    assert not any(name in each for each in there(sagemaker))
+    assert there(sagemaker, name) == set()
 
 
 def test_two_models_of_one_endpoint_go(session: Session, sagemaker: Any, name: str) -> None:
@@ -193,6 +191,21 @@ def test_a_deletion_that_fails_says_why() -> None:
     session: Any = Refusing("InService", "Deleting", "Failed")
     with pytest.raises(CallError, match="its deletion has failed: the network"):
         _perform(session, STEP, 1e12, True, print)
+
+
+def test_scaling_that_may_not_be_touched_does_not_keep_the_endpoint() -> None:
+    class Scaling(Refusing):
+        def send(self, request: Request) -> Any:
+            if request.service == "application-autoscaling":
+                raise AccessError("not allowed", "AccessDeniedException")
+            return super().send(request)
+
+    session: Any = Scaling("InService", "gone")
+    scaling = Step("scaling of r", Request("application-autoscaling", "DeregisterScalableTarget"))
+    done = perform(session, Removal("n", (scaling, STEP)))
+    assert done.removed == ("endpoint n",)
+    assert not done.complete
+    assert done.notes == ("scaling of r could not be removed: not allowed",)
 
 
 def test_patience_ends() -> None:

@@ -174,6 +174,21 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], str, list[str]]] = {
         "model.py:1: warning",
         ["unless no-such-distribution brings it"],
     ),
+    "import that nobody brings, beside what the container has": (
+        {"model.py": "import nowhere_to_be_found\n" + MODEL, "requirements.txt": "numpy\n"},
+        "model.py:1: error",
+        ["nowhere_to_be_found"],
+    ),
+    "import that another package may bring with it": (
+        {"model.py": "import sklearn, joblib\n" + MODEL, "requirements.txt": "scikit-learn\n"},
+        "model.py:1: warning",
+        ["import joblib", "unless scikit-learn brings it"],
+    ),
+    "import where the try has succeeded": (
+        {"model.py": "try:\n    pass\nexcept KeyError:\n    pass\nelse:\n    import nowhere_to_be_found\n" + MODEL},
+        "model.py:6: error",
+        ["nowhere_to_be_found"],
+    ),
     "requirement of this machine": (
         {"requirements.txt": "six\nmine @ file:///home/me/mine\n"},
         "requirements.txt:2: error",
@@ -214,6 +229,11 @@ MISTAKES: dict[str, tuple[dict[str, str | bytes], str, list[str]]] = {
     "file of secrets": ({".env": "A=b"}, ".env: error", ["secrets", "--exclude"]),
     "access key": ({"model.py": MODEL + f"\nKEY = '{KEY}'\n"}, "model.py:4: error", ["AWS access key", "a role"]),
     "token": ({"conf/a.json": f'{{"t": "{TOKEN}"}}'}, "conf/a.json:1: error", ["Hugging Face token", "(hf_a…)"]),
+    "API key": (
+        {"notes.txt": "sk-" + "proj-" + "a1B2c3D4" * 5},
+        "notes.txt:1: error",
+        ["an API key", "(sk-p…)"],
+    ),
     "private key": (
         {"cert/key.pem": "-----BEGIN RSA PRIVATE KEY-----\n"},
         "cert/key.pem:1: error",
@@ -261,6 +281,10 @@ GOOD: dict[str, dict[str, str | bytes]] = {
         "more.txt": "opencv-python-headless[extra]>=4, \\\n  <5\nMy.Lib @ https://example.com/x.whl\n",
         "my_lib-1.whl": "x",
     },
+    "what the container has for the asking": {
+        "model.py": "import numpy\n" + MODEL,
+        "requirements.txt": "numpy\ntransformers>=5\n",
+    },
     "a handler that is made elsewhere": {"model.py": "from helper import handle\n", "helper.py": MODEL},
     "a handler of any kind": {"model.py": "if True:\n    handle = print\n"},
     "the names of SageMaker's toolkits": {"model.py": "def model_fn(d): ...\ndef predict_fn(x, m): ...\n"},
@@ -270,6 +294,7 @@ GOOD: dict[str, dict[str, str | bytes]] = {
     "another name for it": {"model.py": "def answer(inputs): ...\n", "serving.properties": "option.handler=answer\n"},
     "no code at all": {"model.py": "", "serving.properties": "option.model_id=s3://bucket/bloom/\n"},
     "what AWS prints in its documentation": {"model.py": MODEL + "KEY = 'AKIAIOSFODNN7EXAMPLE'\n"},
+    "names that look like keys": {"page.css": ".sk-toggleable-content-of-an-estimator-in-a-notebook {}"},
     "certificates without a key": {"ca.pem": "-----BEGIN CERTIFICATE-----\n"},
     "a checkpoint that the image or SageMaker brings": {"serving.properties": "option.model_id=/opt/ml/data/bloom\n"},
     "a handler's own options": {"serving.properties": "option.my_own_thing=1\noption.env=A=b\n"},
@@ -321,7 +346,10 @@ def test_a_model_one_directory_down_is_found_as_the_server_finds_it(write: Write
     directory = write({"bloom/serving.properties": "engine=Python\nbatch_siz=1\n", "bloom/model.py": MODEL})
     assert shown(findings(directory))[0].startswith("bloom/serving.properties:2: warning: batch_siz")
     # Below another directory it is two down, where nobody looks.
-    assert "there is no model.py" in str(findings(directory, top="code")[0])
+    assert (
+        "bloom: error: below --top code the model would be two directories down"
+        in shown(findings(directory, top="code"))[0]
+    )
 
 
 def test_an_empty_directory(write: Writer) -> None:

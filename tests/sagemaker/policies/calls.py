@@ -32,6 +32,7 @@ NEEDS = {
     ("s3", "CompleteMultipartUpload"): {"s3:PutObject"},
     ("s3", "DeleteObjects"): {"s3:DeleteObject"},
     ("sts", "GetCallerIdentity"): set(),  # everybody may
+    ("s3", "CreateBucket"): set(),  # in an emulator only
 }
 PREFIX = {"service-quotas": "servicequotas", "sagemaker-runtime": "sagemaker"}
 
@@ -50,7 +51,7 @@ def actions_of(service: str, operation: str) -> set[str]:
 
 
 def client_calls() -> Iterator[Call]:
-    """Every call, in three forms: "service", "Operation" side by side; a method; a method's name in quotes."""
+    """Every call, in three forms: service and "Operation" side by side; a method; a method's name in quotes."""
     for path in sorted(SOURCE.rglob("*.py")):
         name = path.relative_to(SOURCE).as_posix()
         if name.startswith(ROOMS) and not name.startswith(OTHERS):
@@ -61,15 +62,22 @@ def client_calls() -> Iterator[Call]:
 
 def _found(node: ast.AST) -> Iterator[tuple[tuple[str, str], ...]]:
     if isinstance(node, ast.Call):
-        words = [each.value if isinstance(each, ast.Constant) else None for each in node.args]
-        for service, operation in pairwise(words):
-            if isinstance(service, str) and operation in _operations().get(service, {}).values():
-                yield ((service, str(operation)),)
+        for service, operation in pairwise(node.args):
+            if isinstance(operation, ast.Constant):
+                # The service may have a name, too: then any service with such an operation may be it.
+                known = [service.value] if isinstance(service, ast.Constant) else list(SERVICES)
+                candidates = [(each, operation.value) for each in known if operation.value in _names(each)]
+                if candidates:
+                    yield tuple(candidates)
     method = node.attr if isinstance(node, ast.Attribute) else node.value if isinstance(node, ast.Constant) else None
     if isinstance(method, str) and "_" in method:
         candidates = [(service, known[method]) for service, known in _operations().items() if method in known]
         if candidates:
             yield tuple(candidates)
+
+
+def _names(service: object) -> set[str]:
+    return set(_operations().get(str(service), {}).values())
 
 
 @cache

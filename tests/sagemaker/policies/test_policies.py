@@ -39,6 +39,18 @@ NO_OPERATIONS = {
 }
 
 
+# Rights of the deploying user that no call of ours shows by its name, and why they are there.
+BESIDES = {
+    "iam:PassRole": "CreateModel names the role",
+    "iam:CreateServiceLinkedRole": "the first RegisterScalableTarget of an account",
+    "sagemaker:AddTags": "Create* with Tags",
+    "sagemaker:UpdateInferenceComponent": "scaling to zero (notebooks)",
+    "sagemaker:UpdateInferenceComponentRuntimeConfig": "scaling to zero (notebooks)",
+    "sagemaker:UpdateEndpoint": "another model without a pause",
+    "sagemaker:UpdateEndpointWeightsAndCapacities": "another count of instances without a pause",
+}
+
+
 def statements(kind: str, names: Names = NAMES) -> list[dict[str, Any]]:
     document = policy(kind, names)
     assert document["Version"] == "2012-10-17"
@@ -96,6 +108,17 @@ def test_everything_that_the_clients_call_is_allowed() -> None:
         assert any(rights >= each for each in needed), (
             f"{call.where} calls {call.candidates}, which needs {needed}: add it to policies/deploy.json"
         )
+
+
+def test_there_is_no_right_that_nobody_uses() -> None:
+    used = {
+        action
+        for call in client_calls()
+        for service, operation in call.candidates
+        for action in actions_of(service, operation)
+    }
+    assert not actions("deploy") - used - BESIDES.keys()
+    assert actions("deploy") >= BESIDES.keys()
 
 
 def test_nothing_is_wide_open() -> None:

@@ -35,8 +35,9 @@ def package(
 ) -> None:
     """Make a model.tar.gz of a directory, the same bytes every time, after a look at all that may go wrong with it."""
     from bloomery.cli import packaging
+    from bloomery.cli.account import Account
 
-    where = packaging.Where(target, region, profile, endpoint_url)
+    account = Account(target, region, profile, endpoint_url)
     raise typer.Exit(
-        packaging.make(directory, output, top, exclude or (), allow_large, strict, upload, dry_run, as_json, where)
+        packaging.make(directory, output, top, exclude or (), allow_large, strict, upload, dry_run, as_json, account)
     )

@@ -26,7 +26,7 @@ def policies(
 ) -> None:
     """Print an IAM policy with your names in it: for the execution role, or for the user who deploys."""
     from bloomery.cli import permitting
+    from bloomery.cli.account import Account
 
-    raise typer.Exit(
-        permitting.show(kind, bucket, prefix, names, role, repository, account, target, region, profile, endpoint_url)
-    )
+    known = {"bucket": bucket, "prefix": prefix, "names": names, "role": role, "repository": repository}
+    raise typer.Exit(permitting.show(kind, known, account, Account(target, region, profile, endpoint_url)))

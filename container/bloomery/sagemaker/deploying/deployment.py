@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bloomery.errors import ConfigurationError
+from bloomery.sagemaker.deploying.component import Component
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES
 
 VARIANT = "AllTraffic"
@@ -34,7 +36,8 @@ class Deployment:
     machine, which is packaged and brought below ``upload_to``. ``checkpoint``: where the container finds the weights.
     ``image``, ``role``: None for this project's own image and for the role that this machine has; a role may be given
     by its name. ``instance_types``: the first that there is capacity for, in this order. ``volume``: GB. Time-outs in
-    seconds. ``ttl``: after which ``bloomery delete --expired`` removes it; None: never.
+    seconds. ``component``: serve it as an inference component of the same name. ``ttl``: after which ``bloomery delete
+    --expired`` removes it; None: never.
     """
 
     name: str
@@ -43,13 +46,14 @@ class Deployment:
     checkpoint: str | None = None
     image: str | None = None
     role: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
     tensor_parallel: int | None = None
     instance_count: int = 1
     volume: int | None = None
     download_timeout: int = DOWNLOAD_TIMEOUT
     startup_timeout: int = STARTUP_TIMEOUT
     async_output: AsyncOutput | None = None
+    component: Component | None = None
     routing: str | None = None
     ami_version: str | None = None
     network_isolation: bool = False
@@ -61,8 +65,8 @@ class Deployment:
     upload_to: str | None = None
 
     @property
-    def variables(self) -> dict[str, str]:
-        """The container's environment."""
+    def variables(self) -> dict[str, Any]:
+        """The container's environment. Values ought to be text; who gives others is told."""
         given = dict(self.environment)
         if self.checkpoint is not None:
             given["OPTION_MODEL_ID"] = self.checkpoint

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from bloomery.errors import SageMakerError
 from bloomery.sagemaker.deploying import invoking
 from bloomery.sagemaker.deploying.asynchronous import AsyncInvocation
-from bloomery.sagemaker.deploying.deploying import Order, carry_out
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.events import Event
 from bloomery.sagemaker.deploying.invoking import Answer, Options, Stream
+from bloomery.sagemaker.deploying.launching import Tell
+from bloomery.sagemaker.deploying.ordering import Order, carry_out, prepare
 from bloomery.sagemaker.deploying.watching import watch
 from bloomery.sagemaker.operating.absence import ask
+from bloomery.sagemaker.operating.removal import Removal, remove
 from bloomery.sagemaker.session import Session
-
-Tell = Callable[[Event], object]
 
 
 class Endpoint:
@@ -42,14 +40,13 @@ class Endpoint:
         session: Session,
         *,
         tell: Tell = lambda _: None,
-        wait: bool = True,
         order: Order | None = None,
     ) -> Self:
         """Check, make and await what is ``wanted``. What happens is told to ``tell`` as it does.
 
         Raises DeploymentRefusedError before anything is made, EndpointFailedError, and SageMakerError.
         """
-        carry_out(session, wanted, tell, wait=wait, order=order or Order())
+        carry_out(session, prepare(session, wanted), tell, order or Order())
         return cls(wanted.name, session)
 
     def status(self) -> str:
@@ -97,6 +94,10 @@ class Endpoint:
             request_ttl=request_ttl,
             invocation_timeout=invocation_timeout,
         )
+
+    def delete(self) -> Removal:
+        """Remove it, its configuration and its model, unless another endpoint uses them. Raises SageMakerError."""
+        return remove(self.session, self.name)
 
     def close(self) -> None:
         """Close the session, if it is this object's own. The endpoint stays."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+
+from bloomery.sagemaker.operating.logs import LogLine
 
 
 @dataclass(frozen=True)
@@ -16,19 +17,11 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class LogLine:
-    """A container's own. ``stream``: ``variant/instance``."""
-
-    at: datetime
-    stream: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Note:
     """Something was done, or is about to be."""
 
     text: str
 
 
+# A line is a container's own.
 Event = Progress | LogLine | Note

@@ -219,19 +219,31 @@ def _refused(session: Session, name: str, error: Any) -> Exception:
         status, text = response.get("OriginalStatusCode"), str(response.get("OriginalMessage", ""))
         log = str(response.get("LogStreamArn", "")).partition("log-group:")[2]
         where = f"\nits log: {log} (bloomery logs {name})" if log else ""
-        shown = text.strip() or response["Error"].get("Message", "")
+        shown = _said(text) or response["Error"].get("Message", "")
         what = f"answered {status}" if status else "failed"
         return InvocationError(f"the container of endpoint {name} {what}: {shown}{where}", status, text, log)
     told = session.in_words(error, f"endpoint {name}")
     if isinstance(told, CallError) and code in ("ValidationError", "ValidationException"):
-        text = told.reason
-        if "not found" in text:
-            text += (
-                f": `bloomery status {name}` tells whether it is InService; `bloomery ls` lists all of {session.region}"
-            )
-        elif "asynchronous" in text or "InvokeEndpointAsync" in text:
-            text += f" (bloomery invoke {name} --async)"
-        elif "AsyncInferenceConfig" in text:
-            text += " (leave --async out)"
-        return InvocationError(text)
+        hint = next((hint for sign, hint in _HINTS.items() if sign in told.reason), "")
+        return InvocationError(told.reason.rstrip(".") + hint.format(name=name, region=session.region))
     return told
+
+
+# By words of SageMaker's sentences.
+_HINTS = {
+    "not found": ": `bloomery status {name}` tells whether it is InService; `bloomery ls` lists those of {region}",
+    "has no AsyncInferenceConfig": " (leave --async out)",
+    "InvokeEndpointAsync": ": it answers to S3 (bloomery invoke {name} --async)",
+    "Inference Component Name header": ": name one with --component",
+}
+
+
+def _said(text: str) -> str:
+    """The sentence in a container's error document: DJLServing's, OpenAI's; else all of it."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text.strip()
+    found = document.get("error", document.get("message")) if isinstance(document, dict) else None
+    found = found.get("message") if isinstance(found, dict) else found
+    return found if isinstance(found, str) and found else text.strip()

@@ -1,4 +1,4 @@
-"""The three requests that make an endpoint, and those that take them back."""
+"""The requests that make an endpoint, and those that take them back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def create_model(wanted: Deployment, now: datetime) -> Request:
         "PrimaryContainer": container,
         "Tags": _tags(wanted, now),
     }
-    if wanted.subnets or wanted.security_groups:
+    if wanted.subnets and wanted.security_groups:
         parameters["VpcConfig"] = {
             "SecurityGroupIds": list(wanted.security_groups),
             "Subnets": list(wanted.subnets),
@@ -41,12 +41,14 @@ def create_config(wanted: Deployment, instance_type: str, now: datetime) -> Requ
     """CreateEndpointConfig, for one of the instance types."""
     variant: dict[str, Any] = {
         "VariantName": VARIANT,
-        "ModelName": wanted.name,
         "InstanceType": instance_type,
         "InitialInstanceCount": wanted.instance_count,
-        "ModelDataDownloadTimeoutInSeconds": wanted.download_timeout,
-        "ContainerStartupHealthCheckTimeoutInSeconds": wanted.startup_timeout,
     }
+    if wanted.component is None:
+        variant |= {"ModelName": wanted.name, **_timeouts(wanted)}
+    elif wanted.component.max_instances is not None:
+        limits = {"MinInstanceCount": 0, "MaxInstanceCount": wanted.component.max_instances}
+        variant["ManagedInstanceScaling"] = {"Status": "ENABLED", **limits}
     if wanted.volume is not None:
         variant["VolumeSizeInGB"] = wanted.volume
     if wanted.routing is not None:
@@ -58,6 +60,8 @@ def create_config(wanted: Deployment, instance_type: str, now: datetime) -> Requ
         "ProductionVariants": [variant],
         "Tags": _tags(wanted, now),
     }
+    if wanted.component is not None:
+        parameters["ExecutionRoleArn"] = wanted.role
     if wanted.kms_key is not None:
         parameters["KmsKeyId"] = wanted.kms_key
     if wanted.async_output is not None:
@@ -71,13 +75,30 @@ def create_endpoint(wanted: Deployment, now: datetime) -> Request:
     return Request(_SERVICE, "CreateEndpoint", {**names, "Tags": _tags(wanted, now)})
 
 
+def create_component(wanted: Deployment, instance_type: str, now: datetime) -> Request:
+    """CreateInferenceComponent, on an endpoint that is InService."""
+    given = wanted.component
+    assert given is not None
+    parameters = {
+        "InferenceComponentName": wanted.name,
+        "EndpointName": wanted.name,
+        "VariantName": VARIANT,
+        "Specification": {
+            "ModelName": wanted.name,
+            "StartupParameters": _timeouts(wanted),
+            "ComputeResourceRequirements": given.requirements(instance_type, wanted.tensor_parallel),
+        },
+        "RuntimeConfig": {"CopyCount": given.copies},
+        "Tags": _tags(wanted, now),
+    }
+    return Request(_SERVICE, "CreateInferenceComponent", parameters)
+
+
 def creation(wanted: Deployment, now: datetime) -> list[Request]:
-    """All three, in order, for the first instance type."""
-    return [
-        create_model(wanted, now),
-        create_config(wanted, wanted.instance_types[0], now),
-        create_endpoint(wanted, now),
-    ]
+    """All, in order, for the first instance type."""
+    first = wanted.instance_types[0]
+    made = [create_model(wanted, now), create_config(wanted, first, now), create_endpoint(wanted, now)]
+    return made if wanted.component is None else [*made, create_component(wanted, first, now)]
 
 
 def deletion(made: Request) -> Request:
@@ -85,6 +106,13 @@ def deletion(made: Request) -> Request:
     what = made.operation.removeprefix("Create")
     name = f"{what}Name"
     return Request(_SERVICE, f"Delete{what}", {name: made.parameters[name]})
+
+
+def _timeouts(wanted: Deployment) -> dict[str, int]:
+    return {
+        "ModelDataDownloadTimeoutInSeconds": wanted.download_timeout,
+        "ContainerStartupHealthCheckTimeoutInSeconds": wanted.startup_timeout,
+    }
 
 
 def _tags(wanted: Deployment, now: datetime) -> list[dict[str, str]]:

@@ -8,7 +8,14 @@ from typing import Any
 from bloomery.errors import CallError
 from bloomery.sagemaker.session import Session
 
-_CODES = ("ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException", "NoSuchBucket", "NoSuchKey")
+_CODES = (
+    "ResourceNotFound",
+    "ResourceNotFoundException",
+    "ObjectNotFoundException",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "NoSuchUpload",
+)
 # SageMaker has one code for everything that is wrong with a request.
 _SENTENCE = re.compile(r"could not find|does not exist|cannot find|not found", re.IGNORECASE)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bloomery.errors import AccessError
 from bloomery.sagemaker.operating.absence import ask
-from bloomery.sagemaker.operating.description import Component, Description, components, describe
+from bloomery.sagemaker.operating.description import Component, Description, components, describe, models_of
 from bloomery.sagemaker.operating.scaling_targets import ScalingTarget, registered
 from bloomery.sagemaker.session import Session
 
@@ -57,7 +57,7 @@ def of(session: Session, name: str) -> Belongings:
     return Belongings(name, endpoint, owned, there, tuple(models), scaling, tuple(notes))
 
 
-def users(session: Session, except_for: str) -> Users:
+def users(session: Session, except_for: Collection[str]) -> Users:
     """What all other endpoints of the region use. Those that are being deleted count no more. Raises SageMakerError."""
     configs: dict[str, list[str]] = defaultdict(list)
     models: dict[str, list[str]] = defaultdict(list)
@@ -74,10 +74,10 @@ def users(session: Session, except_for: str) -> Users:
     return Users(configs, models)
 
 
-def _other_endpoints(session: Session, except_for: str) -> Iterator[str]:
+def _other_endpoints(session: Session, except_for: Collection[str]) -> Iterator[str]:
     for page in session.pages("sagemaker", "ListEndpoints"):
         for each in page["Endpoints"]:
-            if each["EndpointName"] != except_for and each["EndpointStatus"] != "Deleting":
+            if each["EndpointName"] not in except_for and each["EndpointStatus"] != "Deleting":
                 yield each["EndpointName"]
 
 
@@ -87,7 +87,7 @@ def _models(session: Session, config: str) -> list[str] | None:
     if found is None:
         return None
     variants = (*found.get("ProductionVariants", ()), *found.get("ShadowProductionVariants", ()))
-    return [each["ModelName"] for each in variants if "ModelName" in each]
+    return [model for each in variants for model in models_of(each)]
 
 
 def model_data(session: Session, model: str) -> set[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bloomery.errors import SageMakerError
-from bloomery.sagemaker.operating.absence import ask
+from bloomery.errors import CallError, SageMakerError
+from bloomery.sagemaker.operating.absence import ask, is_absence
 from bloomery.sagemaker.session import Session
 
 SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed")  # requests are answered
@@ -17,8 +17,9 @@ CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 @dataclass(frozen=True)
 class Variant:
-    """A production variant. ``instance_type`` is None for a serverless one, and when the configuration is gone.
-    ``instances``: None where the endpoint does not say, as while it is Creating.
+    """A production variant. ``instance_type`` is None for a serverless one, for one of several types, and when the
+    configuration is gone. ``instances``: None where the endpoint does not say, as while it is Creating. ``pools``: of
+    one of several types, how many of each are there.
     """
 
     name: str
@@ -27,6 +28,13 @@ class Variant:
     wanted: int
     instances: int | None
     managed_scaling: Mapping[str, Any] | None
+    pools: Mapping[str, int] = field(default_factory=dict)
+    serverless: bool = False
+
+    @property
+    def there(self) -> int:
+        """Instances that are there, or that are to be while the endpoint does not say."""
+        return self.wanted if self.instances is None else self.instances
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,9 @@ class Component:
 
 @dataclass(frozen=True)
 class Description:
-    """An endpoint. ``configs``: the configuration that serves, and the one that an update brings."""
+    """An endpoint. ``configs``: the configuration that serves, and the one that an update brings.
+    ``hosts_components``: whether it has no model of its own.
+    """
 
     name: str
     arn: str
@@ -55,17 +65,13 @@ class Description:
     configs: tuple[str, ...]
     variants: tuple[Variant, ...]
     asynchronous: bool
+    hosts_components: bool
     failure: str | None
 
     @property
     def since(self) -> datetime:
         """When its status began."""
         return self.created if self.status == "Creating" else self.modified
-
-    @property
-    def hosts_components(self) -> bool:
-        """Whether its variants have no model of their own."""
-        return any(each.model is None and each.instance_type is not None for each in self.variants)
 
 
 def describe(session: Session, name: str) -> Description | None:
@@ -85,8 +91,16 @@ def describe(session: Session, name: str) -> Description | None:
         configs=tuple(each for each in names if each),
         variants=tuple(_variants(found, config)),
         asynchronous="AsyncInferenceConfig" in found or "AsyncInferenceConfig" in config,
+        hosts_components=any(not models_of(each) for each in config.get("ProductionVariants") or ()),
         failure=found.get("FailureReason"),
     )
+
+
+def models_of(variant: Mapping[str, Any]) -> list[str]:
+    """The models that a variant of a configuration names: one, or one for each type of instances."""
+    each = (variant, *(variant.get("InstancePools") or ()))
+    names = (one.get("ModelName") or one.get("ModelNameOverride") for one in each)
+    return [name for name in names if name]
 
 
 def existing(session: Session, name: str) -> Description:
@@ -101,12 +115,14 @@ def existing(session: Session, name: str) -> Description:
 
 
 def components(session: Session, endpoint: str) -> list[Component]:
-    """Those of an endpoint, by name. Raises SageMakerError."""
-    names = [
-        each["InferenceComponentName"]
-        for page in session.pages("sagemaker", "ListInferenceComponents", EndpointNameEquals=endpoint)
-        for each in page["InferenceComponents"]
-    ]
+    """Those of an endpoint, by name; none of one that is gone. Raises SageMakerError."""
+    pages = session.pages("sagemaker", "ListInferenceComponents", EndpointNameEquals=endpoint)
+    try:
+        names = [each["InferenceComponentName"] for page in pages for each in page["InferenceComponents"]]
+    except CallError as error:
+        if not is_absence(error):
+            raise
+        return []
     answers = (
         ask(session, "sagemaker", "DescribeInferenceComponent", InferenceComponentName=each) for each in sorted(names)
     )
@@ -132,6 +148,11 @@ def _variants(endpoint: Mapping[str, Any], config: Mapping[str, Any]) -> Iterato
             wanted=there.get("DesiredInstanceCount", asked.get("InitialInstanceCount", 0)),
             instances=there.get("CurrentInstanceCount"),
             managed_scaling=there.get("ManagedInstanceScaling") or asked.get("ManagedInstanceScaling"),
+            pools={
+                each["InstanceType"]: each.get("CurrentInstanceCount", 0)
+                for each in there.get("InstancePools") or asked.get("InstancePools") or ()
+            },
+            serverless="ServerlessConfig" in asked or "CurrentServerlessConfig" in there,
         )
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bloomery.sagemaker.operating.cost import Instances, per_hour
 from bloomery.sagemaker.operating.description import Description, describe, tags
 from bloomery.sagemaker.operating.expiry import CREATED_BY, expiry
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.sagemaker.operating.prices import Price, Prices
 from bloomery.sagemaker.session import Session
 
-_FREE = ("Failed", "OutOfService")  # statuses in which there are no instances
+_BY_USE = Price(None, "a serverless variant is paid by the milliseconds of its requests, not by the hour")
+_NONE = ("Failed", "OutOfService")  # statuses in which there are no instances
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,44 @@ class Row:
     ours: bool
 
 
-def rows(session: Session, prices: Prices, now: datetime) -> Iterator[Row]:
-    """Every endpoint of the region, the newest first. Raises SageMakerError."""
+@dataclass(frozen=True)
+class Listing:
+    """``others``: how many endpoints of the region are not among ``rows``."""
+
+    rows: tuple[Row, ...]
+    others: int
+
+
+def listing(session: Session, prices: Prices, now: datetime, *, every: bool) -> Listing:
+    """The endpoints of the region, the newest first: those that bloomery made, or all. Raises SageMakerError."""
+    rows, others = [], 0
     for page in session.pages("sagemaker", "ListEndpoints", SortBy="CreationTime", SortOrder="Descending"):
         for each in page["Endpoints"]:
-            found = describe(session, each["EndpointName"])
-            if found is not None:  # else it has gone meanwhile
-                tagged = tags(session, found.arn)
-                yield _row(found, tagged, prices, now)
+            tagged = tags(session, each["EndpointArn"])
+            if not (every or CREATED_BY in tagged):
+                others += 1
+            elif (found := describe(session, each["EndpointName"])) is not None:  # else it has gone meanwhile
+                rows.append(_row(found, tagged, prices, now))
+    return Listing(tuple(rows), others)
 
 
 def instances_of(found: Description, prices: Prices) -> tuple[Instances, ...]:
-    """What an endpoint runs on now, by variant; those that it is to have while it is Creating."""
-    return tuple(
-        Instances(each.instance_type, each.wanted if each.instances is None else each.instances, price)
-        for each in found.variants
-        for price in [prices.of(each.instance_type)]
-    )
+    """What an endpoint runs on now, by variant: those that it is to have while it is Creating, none when it failed."""
+    found_none = found.status in _NONE
+    instances = []
+    for each in found.variants:
+        if each.serverless:
+            instances.append(Instances("serverless", 1, _BY_USE))
+            continue
+        for kind, count in each.pools.items() if each.pools else ((each.instance_type, each.there),):
+            instances.append(Instances(kind, 0 if found_none else count, prices.of(kind)))
+    return tuple(instances)
 
 
 def _row(found: Description, tagged: dict[str, str], prices: Prices, now: datetime) -> Row:
     instances = instances_of(found, prices)
     age = max(now - found.created, timedelta())
-    hourly = 0.0 if found.status in _FREE else per_hour(instances)
+    hourly = per_hour(instances)
     return Row(
         name=found.name,
         status=found.status,
@@ -62,8 +77,8 @@ def _row(found: Description, tagged: dict[str, str], prices: Prices, now: dateti
         age=age,
         instances=instances,
         cost_per_hour=hourly,
-        # What failed has had instances for a while: for how long is not said.
-        cost_so_far=None if hourly is None or found.status in _FREE else hourly * age.total_seconds() / 3600,
+        # What has no instances now has had some: for how long is not said.
+        cost_so_far=hourly * age.total_seconds() / 3600 if hourly else None,
         expires=expiry(tagged),
         ours=CREATED_BY in tagged,
     )

@@ -11,7 +11,7 @@ from bloomery.sagemaker.session import Session
 
 WINDOW = timedelta(minutes=15)
 _NAMESPACE = "AWS/SageMaker"
-_MICROSECONDS = 1e-6
+_MICROSECONDS = 1e6  # of a second
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _latency(session: Session, dimensions: Mapping[str, str], now: datetime) -> 
 def _values(point: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
     given = {**point, **(point.get("ExtendedStatistics") or {})}
     return [
-        (name, float(given[name]) * _MICROSECONDS)
+        (name, float(given[name]) / _MICROSECONDS)
         for name in ("Average", "Maximum", "p50", "p90")
         if given.get(name) is not None
     ]
@@ -74,7 +74,7 @@ def _values(point: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
 def _points(
     session: Session, name: str, dimensions: Mapping[str, str], now: datetime, **statistics: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One point of the whole window: periods are whole minutes, and percentiles of parts cannot be joined."""
+    """One point of the whole window, because percentiles of parts cannot be joined; by time, should there be two."""
     end = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     answer = session.call(
         "cloudwatch",
@@ -87,5 +87,4 @@ def _points(
         Period=int(WINDOW.total_seconds()),
         **statistics,
     )
-    found: list[dict[str, Any]] = answer["Datapoints"]
-    return found
+    return sorted(answer["Datapoints"], key=lambda point: str(point["Timestamp"]))

@@ -81,18 +81,24 @@ def below(session: Session, uri: str) -> Prefix:
         raise
 
 
-def check_unused(session: Session, prefix: Prefix, leaving: Collection[str]) -> None:
+def check_unused(session: Session, prefix: Prefix, leaving: Collection[str]) -> list[str]:
     """Raise RemovalError when an endpoint that is not in ``leaving`` has a model that names something below ``prefix``,
-    or a place that holds it.
+    or a place that holds it. Gives the endpoints of which that cannot be seen.
     """
-    for model, endpoints in users(session, except_for="").models.items():
-        staying = [each for each in endpoints if each not in leaving]
-        for uri in model_data(session, model) if staying else ():
+    unseen: list[str] = []
+    for model, staying in users(session, except_for=leaving).models.items():
+        try:
+            named = model_data(session, model)
+        except AccessError:
+            unseen += staying
+            continue
+        for uri in sorted(named):
             if _meet(uri, prefix.uri):
                 raise RemovalError(
                     f"{prefix.uri} is not deleted: endpoint {', '.join(staying)} uses {uri} (model {model}); delete "
                     "that endpoint first, or in the same command"
                 )
+    return unseen
 
 
 def delete(session: Session, prefix: Prefix) -> int:

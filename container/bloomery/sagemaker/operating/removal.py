@@ -8,7 +8,7 @@ A step whose object is gone already has succeeded, so that a removal that broke 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,11 @@ class Removal:
     removed: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
 
+    @property
+    def complete(self) -> bool:
+        """Whether every step was taken."""
+        return len(self.removed) + len(self.absent) == len(self.steps)
+
 
 def remove(
     session: Session,
@@ -69,36 +74,57 @@ def remove(
 ) -> Removal:
     """Remove the endpoint called ``name``: itself, and its scaling, components, configurations and models.
 
-    With ``wait`` it returns when the endpoint is gone, at most ``patience`` seconds later; without, when that is on its
-    way (components are waited for in any case: an endpoint with components cannot be deleted). ``seen`` is told of each
-    step. Nothing there is no error: ``steps`` is empty then. Raises SageMakerError; RemovalError says what is left.
+    As ``planned`` and, unless it is a ``dry_run``, ``perform``. Nothing there is no error: ``steps`` is empty then.
+    Raises SageMakerError; RemovalError says what is left.
     """
     plan = planned(session, name, keep_model=keep_model)
-    if dry_run:
-        return plan
+    return plan if dry_run else perform(session, plan, wait=wait, patience=patience, seen=seen)
+
+
+def perform(
+    session: Session,
+    plan: Removal,
+    *,
+    wait: bool = True,
+    patience: float = PATIENCE,
+    seen: Callable[[str], object] = lambda line: None,
+) -> Removal:
+    """Take the steps of ``plan``; ``seen`` is told of each.
+
+    With ``wait`` it returns when the endpoint is gone, at most ``patience`` seconds later; without, when that is on its
+    way (components are waited for in any case: an endpoint with components cannot be deleted). Raises RemovalError.
+    """
     removed: list[str] = []
     absent: list[str] = []
+    notes = list(plan.notes)
     for number, step in enumerate(plan.steps):
         try:
             was_there = _perform(session, step, time.monotonic() + patience, wait, seen)
         except CallError as error:
+            if isinstance(error, AccessError) and step.request.service != "sagemaker":
+                notes.append(f"{step.what} could not be removed: {error}")  # the endpoint costs money: it goes
+                seen(notes[-1])
+                continue
             left = ", ".join(each.what for each in plan.steps[number:])
             done = f"; removed: {', '.join(removed)}" if removed else ""
             raise RemovalError(f"{step.what} cannot be removed: {error}{done}; left: {left}") from error
         (removed if was_there else absent).append(step.what)
-        seen(f"{step.what}: {'removed' if was_there else 'gone already'}")
-    return replace(plan, removed=tuple(removed), absent=tuple(absent))
+        done_with = "removed" if wait or step.request.operation != "DeleteEndpoint" else "being deleted"
+        seen(f"{step.what}: {done_with if was_there else 'gone already'}")
+    return replace(plan, removed=tuple(removed), absent=tuple(absent), notes=tuple(notes))
 
 
-def planned(session: Session, name: str, *, keep_model: bool = False) -> Removal:
-    """What ``remove`` would do. Raises SageMakerError."""
+def planned(session: Session, name: str, *, keep_model: bool = False, leaving: Collection[str] = ()) -> Removal:
+    """What has to be done to remove the endpoint, and what stays because others use it; those in ``leaving`` count no
+    more. Raises SageMakerError.
+    """
     found = belongings.of(session, name)
     kept: list[Kept] = []
     notes = list(found.notes)
     used = Users()
     if found.configs or found.models:
         try:
-            used = belongings.users(session, except_for=name)
+            used = belongings.users(session, except_for={name, *leaving})
         except AccessError as error:  # whether somebody uses them is not known, so they stay
             notes.append(f"configurations and models are kept: who else uses them cannot be looked up: {error}")
             everything = {each: ["another endpoint, perhaps"] for each in (*found.configs, *found.models)}

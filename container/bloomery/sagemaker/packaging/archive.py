@@ -14,7 +14,7 @@ from typing import IO, cast
 
 from bloomery.errors import PackagingError
 from bloomery.sagemaker.packaging.finding import Finding, by_place
-from bloomery.sagemaker.packaging.linting import IN_CONTAINER, lint
+from bloomery.sagemaker.packaging.linting import AT_THE_ROOT, lint
 from bloomery.sagemaker.packaging.members import Member, Members, collect
 from bloomery.sagemaker.packaging.stored_gzip import StoredGzip
 
@@ -71,7 +71,7 @@ def package(
     grave = [each for each in findings if each.level == "error" or (strict and each.level == "warning")]
     if grave:
         raise PackagingError(_refusal(directory, grave), findings)
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", source.name).strip("-")[:40] or IN_CONTAINER
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", source.name).strip("-")[:40] or AT_THE_ROOT
     prefix = f"{top}/" if top else ""
     sha256, size = _written(members, prefix, target)
     names = tuple(prefix + each for each in members.files)

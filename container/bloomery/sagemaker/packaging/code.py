@@ -153,8 +153,8 @@ class CodeCheck:
             return
         likely = _distributions().get(first, [first])[0]
         remedy = f"add {likely} to requirements.txt" + ("" if likely != first else ", or the file beside model.py")
-        # A package may bring modules of any name: where one is asked for that explains no import, it may be this.
-        unsure = asked.unnamed or [name for name in asked.names if not _known(name)]
+        # A package may bring modules of any name, and other packages: what the image lacks may bring this one.
+        unsure = asked.unnamed or [name for name in asked.names if not _modules_of(name) & _THERE]
         what = f"import {each.module}: neither the model directory nor the container has it, and requirements.txt"
         if unsure:
             message = f"{what} does not name it, unless {unsure[0]} brings it; if it does not, {remedy}"
@@ -170,13 +170,6 @@ def _modules_of(distribution: str) -> set[str]:
     name = _MODULE_OF.get(distribution, distribution.replace("-", "_"))
     plain = distribution.replace("-", "_")
     return {*here, name, plain.removeprefix("python_"), plain.removeprefix("py")}
-
-
-def _known(distribution: str) -> bool:
-    """Whether it is certain which modules a distribution brings."""
-    if distribution in _MODULE_OF:
-        return True
-    return any(distribution in map(normalised, names) for names in _distributions().values())
 
 
 @cache
@@ -225,17 +218,13 @@ def _imports(node: ast.AST, optional: bool) -> Iterator[Import]:
             names = tuple(alias.name for alias in child.names)
             yield Import(child.module or "", child.level, names, child.lineno, optional)
         elif isinstance(child, ast.Try) and any(_catches_import(handler) for handler in child.handlers):
-            yield from (each for part in child.body for each in _imports_of(part, True))
-            for part in (*child.handlers, *child.orelse, *child.finalbody):
-                yield from _imports(part, True)
+            parts = [*child.body, *(each for handler in child.handlers for each in handler.body), *child.orelse]
+            yield from _imports(ast.Module(parts, []), True)
+            yield from _imports(ast.Module(child.finalbody, []), optional)
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             yield from _imports(child, True)
         else:
             yield from _imports(child, optional)
-
-
-def _imports_of(node: ast.stmt, optional: bool) -> Iterator[Import]:
-    yield from _imports(ast.Module([node], []), optional)
 
 
 def _catches_import(handler: ast.ExceptHandler) -> bool:

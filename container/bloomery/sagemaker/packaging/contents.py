@@ -21,7 +21,8 @@ _SECRETS = (
     ("an AWS secret key", re.compile(r"(?i)aws_?secret_?(?:access_?)?key['\"]?\s*[=:]\s*['\"]?[A-Za-z0-9/+]{40}\b")),
     ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")),
     ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})\b")),
-    ("an API key", re.compile(r"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{32,}\b")),
+    # With a digit and a capital: names in style sheets begin like this, too.
+    ("an API key", re.compile(r"\bsk-(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{32,}")),
     ("a private key", re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")),
 )
 _SEARCHED = 5 * 10**6  # bytes; a longer text is data
@@ -59,8 +60,8 @@ def secrets(members: Iterable[Member]) -> Iterator[Finding]:
 
 
 _REMEDY = (
-    "whoever may read the archive would have them: leave it out (--exclude), and give the container a role, or "
-    "variables of the model (Environment)"
+    "whoever may read the archive could use it: leave it out (--exclude), and give the container a role, or variables "
+    "of the model (Environment)"
 )
 
 

@@ -17,8 +17,8 @@ from bloomery.settings.source import PROPERTIES
 
 _LINE = re.compile(r"\S*" + re.escape(PROPERTIES) + r" line (\d+)(?: of (?:(?!: ).)*)?: ", re.DOTALL)
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
-_IN_CONTAINER = ("/opt/ml", "/opt/djl", "/tmp")
-IN_CONTAINER = "model"  # what a model at the root of an archive is called: SageMaker unpacks it into /opt/ml/model
+_CONTAINERS_OWN = ("/opt/ml/", "/opt/djl/", "/tmp/")  # paths that SageMaker, or the container, makes
+AT_THE_ROOT = "model"  # what a model at the root of an archive is called: SageMaker unpacks it into /opt/ml/model
 
 
 def lint(directory: Path, members: Members, top: str | None = None, *, allow_large: bool = False) -> list[Finding]:
@@ -30,7 +30,7 @@ def lint(directory: Path, members: Members, top: str | None = None, *, allow_lar
     for root, name in models:
         found += _of_model(directory, root, name, members)
     if not models:
-        found.append(_no_model(directory, members))
+        found.append(_no_model(directory, members, top))
     return found
 
 
@@ -38,7 +38,7 @@ def _models(directory: Path, members: Members, top: str | None) -> Iterator[tupl
     """The model directories, as the server finds them: the root, or each directory in it. Their path ("" or with a
     slash at its end), and what they will be called."""
     if source.is_model_dir(directory):
-        yield "", top or IN_CONTAINER
+        yield "", top or AT_THE_ROOT
         return
     for child in sorted({name.partition("/")[0] for name in members.files if "/" in name}):
         # The server looks one directory down, not two.
@@ -46,7 +46,15 @@ def _models(directory: Path, members: Members, top: str | None) -> Iterator[tupl
             yield f"{child}/", child
 
 
-def _no_model(directory: Path, members: Members) -> Finding:
+def _no_model(directory: Path, members: Members, top: str | None) -> Finding:
+    below = next(_models(directory, members, None), None)
+    if top is not None and below is not None:
+        return Finding(
+            "error",
+            f"below --top {top} the model would be two directories down, where the server does not look; leave --top "
+            "out, or package this directory alone",
+            below[0].rstrip("/"),
+        )
     listing = ", ".join(sorted({name.partition("/")[0] for name in members.files})[:8]) or "nothing"
     return Finding(
         "error",
@@ -128,7 +136,7 @@ def _of_checkpoint(stated: Layer, root: str) -> Iterator[Finding]:
     """A checkpoint that is named by a path of this machine."""
     found = stated.get("option.model_id")
     text = found.text.strip() if found else ""
-    if not found or not text.startswith(("/", "~")) or text.startswith(_IN_CONTAINER) or _URI.match(text):
+    if not found or not text.startswith(("/", "~")) or text.startswith(_CONTAINERS_OWN) or _URI.match(text):
         return
     message = (
         f"option.model_id={text}: the container has no such path unless its image does; bring the checkpoint to S3 "

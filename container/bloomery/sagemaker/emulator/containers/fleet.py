@@ -58,6 +58,10 @@ class LocalFleet:
         endpoint = self._endpoints.get(key)
         return endpoint if endpoint and endpoint.serving else None
 
+    def all_serving(self) -> list[Endpoint]:
+        """Every endpoint and inference component that takes requests."""
+        return [endpoint for endpoint in self._endpoints.values() if endpoint.serving]
+
     def component(self, endpoint: str, name: str) -> Endpoint | None:
         """The inference component of that endpoint, whether or not it takes requests yet."""
         found = self._endpoints.get(component_key(name))

@@ -15,6 +15,7 @@ from bloomery.sagemaker.emulator.api import words
 from bloomery.sagemaker.emulator.api.aws_error import AwsError
 from bloomery.sagemaker.emulator.aws.clients import Clients
 from bloomery.sagemaker.emulator.aws.metrics import Metrics
+from bloomery.sagemaker.emulator.aws.periodic import Periodic
 from bloomery.sagemaker.emulator.containers.fleet import LocalFleet
 from bloomery.sagemaker.emulator.containers.instance import Instance
 from bloomery.sagemaker.emulator.containers.running import Endpoint, Variant
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _AT_A_TIME = 4  # per instance, where the configuration leaves it to SageMaker
 _LOOK = 0.1  # seconds between two looks for an instance with room
-_REPORT = 0.5  # seconds between two values of the backlog, as long as nothing moves
+_REPORT = 0.5  # seconds between two values of the backlog; an empty one counts, or nothing would scale in
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,6 @@ class _Request:
 class _Queue:
     waiting: deque[_Request] = field(default_factory=deque)
     dispatching: asyncio.Task[None] | None = None
-    reported: float = 0.0  # when the backlog was, on the clock of time.monotonic
     active: dict[str, int] = field(default_factory=dict)  # instance id -> asynchronous invocations it has
 
 
@@ -68,6 +68,8 @@ class Asynchronous:
         self._invocations, self._limits = invocations, limits
         self._queues: dict[str, _Queue] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._reporting = Periodic(self._report_all, _REPORT)
+        self._reporting.begin()
         fleet.before_close = self.close
 
     def accept(self, endpoint: Endpoint, given: Mapping[str, Any], body: bytes) -> Accepted:
@@ -101,6 +103,7 @@ class Asynchronous:
 
     async def close(self) -> None:
         """Drop what waits, and what runs."""
+        await self._reporting.end()
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -127,13 +130,15 @@ class Asynchronous:
                 queue.waiting.popleft()
                 self._task(self._serve(endpoint, *chosen, queue, request))
             else:
-                if time.monotonic() - queue.reported >= _REPORT:
-                    self._report(endpoint, queue)
                 await asyncio.sleep(_LOOK)
+
+    async def _report_all(self) -> None:
+        for endpoint in self._fleet.all_serving():
+            if endpoint.spec.async_output is not None:
+                self._report(endpoint, self._queues.get(endpoint.spec.name, _Queue()))
 
     def _report(self, endpoint: Endpoint, queue: _Queue) -> None:
         """What waits, as the metrics by which asynchronous endpoints are scaled."""
-        queue.reported = time.monotonic()
         instances = sum(len(variant.healthy) for variant in endpoint.variants.values())
         for name, unit, value in (
             ("ApproximateBacklogSize", "Count", len(queue.waiting)),
