@@ -123,6 +123,7 @@ class TestLicences:
             ("---\nlicense: bigscience-bloom-rail-1.0\n---\n# BLOOM", "bigscience-bloom-rail-1.0"),
             ("\ufeff---\r\nlicense: mit\r\ntags:\r\n- x\r\n---\r\n", "mit"),
             ("---\nlicense: other\nlicense_name: opt-175b\nlicense_link: LICENSE.md\n---", "opt-175b"),
+            ("---\nlicense: other\ncommercial: false\n---", "other, non-commercial"),
             (
                 "---\nlicense: other\nlicense_name: llama\nlicense_link: https://x.org/l\n---\n",
                 "llama (https://x.org/l)",

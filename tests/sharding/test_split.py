@@ -16,7 +16,6 @@ from bloomery.sharding import (
     check_heads,
     family_of,
     from_row_parallel,
-    rank_bytes,
     shard_sizes,
     split,
 )
@@ -135,12 +134,6 @@ def test_a_policy_makes_the_named_linears_row_parallel_and_the_others_column_par
 
     assert family.kind("model.h.0.attn.o") == family.kind("model.h.0.mlp.down") == "row"
     assert family.kind("model.h.0.attn.q") == family.kind("model.h.0.mlp.up") == "column"
-
-
-def test_bytes_of_a_rank_count_split_weights_once_and_whole_ones_on_each() -> None:
-    shapes = {"transformer.word_embeddings.weight": (320, 64), f"{QKV}.weight": (192, 64)}
-
-    assert rank_bytes(BLOOM, FOUR_HEADS, shapes, rank=0, ranks=2, itemsize=4) == 4 * (320 * 64 + 96 * 64)
 
 
 def test_sharding_needs_no_torch() -> None:

@@ -30,6 +30,7 @@ COMMANDS = (
     "fetch",
     "shard",
     "upload",
+    "plan",
     "delete",
     "package",
     "ls",

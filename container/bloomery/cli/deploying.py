@@ -10,7 +10,7 @@ from bloomery.cli.account import Account, confirm, show
 from bloomery.cli.human import money
 from bloomery.cli.interruption import terminable
 from bloomery.cli.telling import Teller
-from bloomery.errors import ConfigurationError, EndpointFailedError
+from bloomery.errors import ConfigurationError, EndpointFailedError, SageMakerError
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.ordering import Order, Prepared, carry_out, prepare
 from bloomery.sagemaker.operating.prices import Prices
@@ -43,9 +43,9 @@ def _made(session: Session, prepared: Prepared, order: Order) -> int:
             if not order.rollback:
                 print(f"remove it: bloomery delete {name}{_where(session)}", file=sys.stderr)
             return cli.MODEL_FAILED
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SageMakerError):
             tell.stop()
-            if tell.accepted:
+            if tell.left:
                 print(
                     f"endpoint {name} goes on without this command. Look: bloomery status {name}{_where(session)}; "
                     f"delete: bloomery delete {name}{_where(session)}",

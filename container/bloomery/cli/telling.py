@@ -15,11 +15,11 @@ _QUIET = 30.0  # seconds between two lines of the same status, where there is no
 
 
 class Teller:
-    """Call it with each event. ``elapsed``: seconds, the last known; ``accepted``: whether the endpoint was."""
+    """Call it with each event. ``elapsed``: seconds, the last known; ``left``: what was made, and not removed again."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
-        self.accepted = False
+        self.left: set[str] = set()
         self._said: tuple[str, float] = ("", -_QUIET)
         self._status: Any = None
         self._console: Any = None
@@ -31,7 +31,9 @@ class Teller:
     def __call__(self, event: Event) -> None:
         match event:
             case Note(text):
-                self.accepted = (self.accepted or text.startswith("CreateEndpoint ")) and "DeleteEndpoint " not in text
+                if text.startswith("Create"):
+                    self.left.add(text.removeprefix("Create"))
+                self.left.discard(text.removeprefix("Delete"))
                 self._line(text)
             case LogLine():
                 stamped = _STAMPED.match(event.text)

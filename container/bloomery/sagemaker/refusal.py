@@ -69,7 +69,8 @@ def in_words(error: Exception, what: str, emulator: str | None = None) -> Bloome
         return _refused(code, str(response["Error"].get("Message", "")) or str(error), what)
     name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _CREDENTIALS), None)
     if name is not None:
-        return TargetError(f"{what}: {error}: {_CREDENTIALS[name]}")
+        said = "" if _CREDENTIALS[name] is _NO_KEYS else f"{error}: "
+        return TargetError(f"{what}: {said}{_CREDENTIALS[name]}")
     if type(error).__name__ in _UNREACHED:
         if emulator:
             return TargetError(f"{what}: the emulator at {emulator} is gone ({error}): run `bloomery sagemaker-local`")

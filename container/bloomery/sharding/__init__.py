@@ -1,7 +1,7 @@
 """Which part of which weight a rank holds: tables per family, free of torch."""
 
 from bloomery.sharding.families import FAMILIES, Family, family_of, from_row_parallel
-from bloomery.sharding.split import GRAIN, WHOLE, Heads, Range, Split, check_heads, rank_bytes, shard_sizes, split
+from bloomery.sharding.split import GRAIN, WHOLE, Heads, Range, Split, check_heads, shard_sizes, split
 
 __all__ = [
     "FAMILIES",
@@ -14,7 +14,6 @@ __all__ = [
     "check_heads",
     "family_of",
     "from_row_parallel",
-    "rank_bytes",
     "shard_sizes",
     "split",
 ]

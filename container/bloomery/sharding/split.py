@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from bloomery.errors import UnsupportedModelError
@@ -122,12 +121,3 @@ def _axis(kind: Kind | None, field: str, conv1d: bool) -> int | None:
     if kind in ("head", "embedding"):
         return 1
     return outputs if kind in ("column", "fused") else 1 - outputs
-
-
-def rank_bytes(
-    family: Family, heads: Heads, shapes: Mapping[str, tuple[int, ...]], rank: int, ranks: int, itemsize: int
-) -> int:
-    """Bytes of weights that one rank holds."""
-    return itemsize * sum(
-        prod(split(family, heads, name, shape, rank, ranks).shape(shape)) for name, shape in shapes.items()
-    )

@@ -86,6 +86,7 @@ def test_mistakes_are_told_of_together(bloomery: Command) -> None:
         assert words in err
 
 
+@pytest.mark.full
 def test_a_failure_shows_why_and_how_to_go_on(bloomery: Command, session: Session, archive: str, name: str) -> None:
     given = ("--model-data", archive, "--image", "echo", "-t", TYPE, "-e", "DIE_AT_START=3")
     code, _, err = bloomery("deploy", name, *given)

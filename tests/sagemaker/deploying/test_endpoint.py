@@ -166,6 +166,7 @@ def test_an_inference_component_with_room_to_scale(session: Session, wanted: Dep
 
 
 class TestFailures:
+    @pytest.mark.full
     def test_a_component_that_fails_takes_everything_along(self, session: Session, wanted: Deployment) -> None:
         broken = replace(wanted, component=Component(memory=1024), environment={"DIE_AT_START": "3"})
         with pytest.raises(EndpointFailedError, match=f"inference component {wanted.name} failed"):

@@ -27,7 +27,8 @@ def licence_of(connect: Callable[[], Connection], entries: Callable[[], Sequence
 
 
 def licence(text: str) -> str | None:
-    """What ``license`` says, with ``license_name`` instead of "other", and ``license_link`` behind it."""
+    """What ``license`` says, with ``license_name`` instead of "other", "non-commercial" where the card says so in
+    a field of its own (OPT's ``commercial: false``), and ``license_link`` behind it."""
     import yaml  # type: ignore[import-untyped,unused-ignore]
 
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
@@ -49,5 +50,7 @@ def from_fields(fields: dict[str, Any]) -> str | None:
         names = [*(name for name in names if name != "other"), str(fields["license_name"])]
     if not names:
         return None
+    if fields.get("commercial") is False:
+        names.append("non-commercial")
     link = fields.get("license_link")
     return " ".join(", ".join(names).split()) + (f" ({link})" if link and "://" in str(link) else "")

@@ -5,14 +5,15 @@ Everything is asked at once. What may not be asked is noted, and does not keep a
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bloomery.errors import AccessError, CallError, SageMakerError, TargetError
+from bloomery.errors import CallError
 from bloomery.sagemaker.deploying import requests, stored_data
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.finding import Finding, error, note
@@ -22,7 +23,21 @@ from bloomery.sagemaker.session import Session
 
 _THREADS = 8
 _TRUSTED = "sagemaker.amazonaws.com"
-_FAILED = "delete it first (bloomery delete {name}), or take another name"
+# Members that make a difference by being there.
+_MATTER = (
+    "AsyncInferenceConfig",
+    "EnableNetworkIsolation",
+    "Environment",
+    "InferenceAmiVersion",
+    "KmsKeyId",
+    "ManagedInstanceScaling",
+    "ModelDataSource",
+    "ModelDataUrl",
+    "RoutingConfig",
+    "VolumeSizeInGB",
+    "VpcConfig",
+)
+_TAKEN = "delete it first (bloomery delete {name}), or take another name"
 
 
 @dataclass(frozen=True)
@@ -35,27 +50,23 @@ class Account:
 
 def look(session: Session, wanted: Deployment, *, uploads: bool = False) -> Account:
     """At the account, for ``wanted``, which is resolved. ``uploads``: the archive is not there yet, and will be."""
+    present: set[str] = set()
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("name", lambda: _endpoint(session, wanted)),
+        ("name", lambda: _existing(session, wanted, present)),
         ("role", lambda: _role(session, wanted)),
         ("model data", lambda: stored_data.model_data(session, wanted, uploads=uploads)),
         ("checkpoint", lambda: stored_data.checkpoint(session, wanted)),
         ("image", lambda: _image(session, wanted)),
         ("quota", lambda: quota_findings(session, wanted)),
     ]
-    present: set[str] = set()
-    checks += [("name", lambda: _existing(session, wanted, present))]
 
     def run(check: tuple[str, Callable[[], Iterator[Finding]]]) -> list[Finding]:
         what, find = check
         found: list[Finding] = []
         try:
             found.extend(find())
-        except TargetError:  # no keys, no way: nothing else would work either
-            raise
-        except AccessError as refusal:
-            found.append(note(what, f"could not be checked: {refusal}"))
-        except CallError as refusal:
+        except CallError as refusal:  # not a TargetError: without keys nothing else would work either
             found.append(note(what, f"could not be checked: {refusal}"))
         return found
 
@@ -70,7 +81,7 @@ def _endpoint(session: Session, wanted: Deployment) -> Iterator[Finding]:
         yield error(
             "name",
             f"there is an endpoint {found['EndpointName']}, {found['EndpointStatus']}, made "
-            f"{found['CreationTime']:%Y-%m-%d %H:%M}: {_FAILED.format(name=found['EndpointName'])}",
+            f"{found['CreationTime']:%Y-%m-%d %H:%M}: {_TAKEN.format(name=found['EndpointName'])}",
         )
 
 
@@ -91,7 +102,7 @@ def _existing(session: Session, wanted: Deployment, present: set[str]) -> Iterat
             yield error(
                 "name",
                 f"there is another {word} {wanted.name}, and it would be used: {'; '.join(differences)}: "
-                f"{_FAILED.format(name=wanted.name)}",
+                f"{_TAKEN.format(name=wanted.name)}",
             )
         else:
             present.add(f"Create{kind}")
@@ -100,7 +111,8 @@ def _existing(session: Session, wanted: Deployment, present: set[str]) -> Iterat
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Where ``found`` is not as ``wanted``; what it has beside that is SageMaker's own, but in an environment."""
+    """Where ``found`` is not as ``wanted``. What it has beside that is SageMaker's own, but for ``_MATTER`` and the
+    variables of an environment."""
     for name, value in wanted.items():
         if name in ("Tags", "ModelName", "EndpointConfigName") and not path:
             continue
@@ -114,18 +126,9 @@ def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], path: str 
                 yield f"{where} is {other}, not {value}"
         elif value != other:
             yield f"{where} is {_short(other)}, not {_short(value)}"
-    for name in _unwanted(wanted, found):
-        yield f"{path}{name} is {_short(found[name])}, and none is wanted"
-
-
-def _unwanted(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Collection[str]:
-    """Members that make a difference by being there. An environment's names are all capitals; the API's never are."""
-    matter = ("ModelDataUrl", "ModelDataSource", "Environment", "VpcConfig", "AsyncInferenceConfig", "VolumeSizeInGB")
-    return [
-        name
-        for name in found
-        if name not in wanted and found[name] and (name in matter or (name.isupper() and "VariantName" not in found))
-    ]
+    for name, other in found.items():
+        if name not in wanted and other and (name in _MATTER or path.endswith("Environment.")):
+            yield f"{path}{name} is {_short(other)}, and none is wanted"
 
 
 def _short(value: Any) -> str:
@@ -143,9 +146,6 @@ def _role(session: Session, wanted: Deployment) -> Iterator[Finding]:
     name = arn.rpartition("/")[2]
     try:
         role = session.call("iam", "GetRole", RoleName=name)["Role"]
-    except AccessError as refusal:
-        yield note("role", f"whether {name} is there could not be checked: {refusal}")
-        return
     except CallError as refusal:
         if refusal.code not in ("NoSuchEntity", "NoSuchEntityException"):
             raise
@@ -180,8 +180,6 @@ def _image(session: Session, wanted: Deployment) -> Iterator[Finding]:
     wanted_id = {"imageDigest": tag} if "@" in rest else {"imageTag": tag or "latest"}
     try:
         session.call("ecr", "DescribeImages", repositoryName=repository, imageIds=[wanted_id])
-    except AccessError as refusal:
-        yield note("image", f"whether it is there could not be checked: {refusal}")
     except CallError as refusal:
         if refusal.code not in ("RepositoryNotFoundException", "ImageNotFoundException"):
             raise
@@ -194,9 +192,5 @@ def _image(session: Session, wanted: Deployment) -> Iterator[Finding]:
 
 def raise_unless_reachable(session: Session) -> None:
     """Raise TargetError when there is no way to the account, before anything else is said."""
-    try:
+    with contextlib.suppress(CallError):  # who may not ask who it is may still deploy
         _ = session.account
-    except TargetError:
-        raise
-    except SageMakerError:  # who may not ask who it is may still deploy
-        return

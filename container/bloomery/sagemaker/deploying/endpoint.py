@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,15 +9,13 @@ from bloomery.errors import SageMakerError
 from bloomery.sagemaker.deploying import invoking
 from bloomery.sagemaker.deploying.asynchronous import AsyncInvocation
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.events import Event
 from bloomery.sagemaker.deploying.invoking import Answer, Options, Stream
+from bloomery.sagemaker.deploying.launching import Tell
 from bloomery.sagemaker.deploying.ordering import Order, carry_out, prepare
 from bloomery.sagemaker.deploying.watching import watch
 from bloomery.sagemaker.operating.absence import ask
 from bloomery.sagemaker.operating.removal import Removal, remove
 from bloomery.sagemaker.session import Session
-
-Tell = Callable[[Event], object]
 
 
 class Endpoint:

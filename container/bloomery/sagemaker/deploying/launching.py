@@ -58,7 +58,8 @@ def launch(
     """
     made: list[Request] = []
     try:
-        _make(session, requests.create_model(wanted, datetime.now(UTC)), made, present, tell)
+        if "CreateModel" not in present:
+            _make(session, requests.create_model(wanted, datetime.now(UTC)), made, tell)
         _with_capacity(session, wanted, tell, made, present, wait=wait, patience=patience or Patience())
     except BaseException as error:
         accepted = any(each.operation == "CreateEndpoint" for each in made)
@@ -106,18 +107,19 @@ def _with_capacity(
         try:
             if len(made) == kept and not ready:
                 config = requests.create_config(wanted, instance_type, datetime.now(UTC))
-                _make(session, config, made, (), tell)
-            _make(session, requests.create_endpoint(wanted, datetime.now(UTC)), made, (), tell)
+                _make(session, config, made, tell)
+            _make(session, requests.create_endpoint(wanted, datetime.now(UTC)), made, tell)
             if wait:
                 for event in watch(session, wanted.name):
                     tell(event)
             if wanted.component is not None:
-                _make(session, requests.create_component(wanted, instance_type, datetime.now(UTC)), made, (), tell)
+                _make(session, requests.create_component(wanted, instance_type, datetime.now(UTC)), made, tell)
                 for event in watch(session, wanted.name, COMPONENT):
                     tell(event)
             return
         except (CallError, EndpointFailedError) as error:
-            if not CAPACITY.search(f"{error} {getattr(error, 'code', '')}") or number + 1 == len(turns):
+            code = error.code if isinstance(error, CallError) else ""
+            if not CAPACITY.search(f"{code} {error.reason}") or number + 1 == len(turns):
                 raise
             tell(Note(f"AWS has no {instance_type} free now"))
         # The endpoint that failed has the name, and the next configuration may be for another type.
@@ -125,10 +127,11 @@ def _with_capacity(
         take_back(session, made, tell, keep=kept if another or ready else kept + 1)
 
 
-def _make(session: Session, request: Request, made: list[Request], present: Collection[str], tell: Tell) -> None:
-    name = next(iter(request.parameters.values()))
-    if request.operation in present:
-        return
-    session.send(request)
-    made.append(request)
-    tell(Note(f"{request.operation} {name}"))
+def _make(session: Session, request: Request, made: list[Request], tell: Tell) -> None:
+    made.append(request)  # before it is: an interrupt may come when it has been received already
+    try:
+        session.send(request)
+    except SageMakerError:
+        made.pop()
+        raise
+    tell(Note(f"{request.operation} {next(iter(request.parameters.values()))}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,9 +48,8 @@ class Prepared:
 
     def requests(self) -> list[Request]:
         """What would be asked of AWS, the upload of an archive included."""
-        made = [
-            each for each in requests.creation(self.wanted, datetime.now(UTC)) if each.operation not in self.present
-        ]
+        every = requests.creation(self.wanted, datetime.now(UTC))
+        made = [each for each in every if each.operation not in self.present]
         if self.resolved.archive is None:
             return made
         bucket, _, key = str(self.wanted.model_data).removeprefix("s3://").partition("/")
@@ -101,7 +99,7 @@ def carry_out(session: Session, prepared: Prepared, tell: Tell, order: Order) ->
         raise SageMakerError(f"{refused}\nwhat to do: {what}") from refused
 
 
-def _upload(session: Session, resolved: Resolved, tell: Callable[[Note], object]) -> None:
+def _upload(session: Session, resolved: Resolved, tell: Tell) -> None:
     """The archive, under the address that has been announced."""
     assert resolved.directory is not None
     uri = str(resolved.wanted.model_data)
