@@ -66,13 +66,7 @@ def measure(
 
     def run() -> dict[str, Any]:
         with opened(endpoint, _place(session), _TIMEOUT) as target:
-            return measuring.run(
-                wanted,
-                lambda: target.connect(stream=wanted.workload.stream),
-                target.watch,
-                target.load_time,
-                lambda *_: None,
-            )
+            return measuring.run(wanted, target)
 
     return _apart(run)
 
