@@ -57,7 +57,7 @@ def run(
             _execute(notebook, name, url, path)
     except Failed as failure:
         text = _COLOUR.sub("", str(failure))
-        raise Failed(f"{text}\n{name}, executed so far: {path}") from failure
+        raise Failed(f"{text}\n{name}, executed so far: {path}" if path.exists() else text) from failure
     shutil.rmtree(folder)
     print(f"{name}: {len(notebook.cells)} cells in {time.monotonic() - started:.1f} s")
 
@@ -115,7 +115,7 @@ async def _cells(notebook: nbformat.NotebookNode, name: str, url: str) -> None:
             transport="ipc",  # sockets in a directory that is ours alone; no port has to be free
             ip=f"{folder}/socket",
         )
-        client = NotebookClient(notebook, km=kernel, timeout=_CELL_SECONDS)
+        client = NotebookClient(notebook, km=kernel, timeout=_CELL_SECONDS, coalesce_streams=True)
         client.reset_execution_trackers()
         environment = {**_environment(name, url), "IPYTHONDIR": folder}
         async with client.async_setup_kernel(cwd=str(FOLDER), env=environment, cleanup_kc=True):
@@ -134,7 +134,11 @@ def _kernel(name: str, folder: Path) -> KernelSpecManager:
 
 def _python(name: str) -> str:
     venv = _ENVIRONMENTS.get(name)
-    return sys.executable if venv is None else str(venv / "bin" / "python")
+    if venv is None:
+        return sys.executable
+    if not venv.is_dir():
+        raise Failed(f"{venv.name} is missing, the environment of {name}: `scripts/notebooks --run 6` makes it")
+    return str(venv / "bin" / "python")
 
 
 def _environment(name: str, url: str) -> dict[str, str]:
@@ -162,7 +166,12 @@ def emulating(folder: Path) -> Iterator[str]:
     log = folder / "emulator.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env=_without_account(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command,
+            env=_without_account(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for the notebook: the clean-up still needs the emulator
         )
     try:
         end = time.monotonic() + _EMULATOR_SECONDS
