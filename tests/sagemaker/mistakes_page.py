@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -16,6 +17,7 @@ def main() -> int:
     """Make them all, and print the page of the documentation."""
     root = Path(tempfile.mkdtemp(prefix="bloomery-mistakes-"))
     rows, missed = [], []
+    machine = f"{os.cpu_count()} cores, with a load of {os.getloadavg()[0]:.1f} before"
     try:
         (root / "world").mkdir()
         with world(root / "world") as here:
@@ -28,14 +30,14 @@ def main() -> int:
                 rows.append((mistake, answer))
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print(page(rows), end="")
+    print(page(rows, machine), end="")
     for each in missed:
         print(each, file=sys.stderr)
     return 1 if missed else 0
 
 
-def page(rows: list[tuple[Mistake, Answer]]) -> str:
-    """Markdown."""
+def page(rows: list[tuple[Mistake, Answer]], machine: str) -> str:
+    """Markdown. ``machine``: where the seconds are from."""
     early = [answer for mistake, answer in rows if mistake.caught == BEFORE]
     times = sorted(answer.seconds for answer in early)
     lines = [
@@ -44,7 +46,7 @@ def page(rows: list[tuple[Mistake, Answer]]) -> str:
     ]
     return (
         f"{_INTRODUCTION}\n{len(early)} of {len(rows)} are caught before anything is created, in "
-        f"{times[len(times) // 2]:.1f} s (median; the longest takes {times[-1]:.1f} s).\n\n"
+        f"{times[len(times) // 2]:.1f} s (median; the longest takes {times[-1]:.1f} s; {machine}).\n\n"
         "| mistake | command | caught | seconds |\n|---|---|---|---|\n"
         + "\n".join(lines)
         + "\n\n## What is answered\n"
