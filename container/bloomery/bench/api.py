@@ -82,7 +82,7 @@ def verify(
     revision: str | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The report of a comparison with the unsharded model, as ``bloomery verify --output`` writes it.
+    """The report of a comparison with the unsharded model, as ``bloomery verify --json`` writes it.
 
     reference: the checkpoint, a directory, s3://… or a hub's id; it is run here, in a process of its own. dtype: what
     the endpoint computes in; None: as the checkpoint is stored. Raises BenchmarkError, TargetError and CallError.
