@@ -15,6 +15,9 @@ import pytest
 from tests.support import token_server as tokens
 from tests.support.emulator import ROLE, Emulator, emulating, environment, until
 
+from bloomery.bench.api import measure
+from bloomery.sagemaker.session import Session
+
 
 def bench(*arguments: object, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
@@ -138,6 +141,9 @@ def test_an_endpoint_of_sagemaker_by_its_name(emulator: Emulator, tmp_path: Path
     row = json.loads((tmp_path / "table.json").read_text())["table"]
     assert row["load_seconds"] > 0
     assert row["load_seconds_from"] == "CreationTime to LastModifiedTime of DescribeEndpoint"
+    with Session.open(endpoint_url=emulator.url) as session:  # as a notebook measures
+        found = measure("tokens", session, sweep="2", requests=4, max_new_tokens=3)
+    assert (found["name"], found["levels"][0]["output_tokens"]) == ("tokens", 12)
     done = bench("absent", *common, code=1)
     assert "absent" in done.stderr
 

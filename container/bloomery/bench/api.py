@@ -66,13 +66,7 @@ def measure(
 
     def run() -> dict[str, Any]:
         with opened(endpoint, _place(session), _TIMEOUT) as target:
-            return measuring.run(
-                wanted,
-                lambda: target.connect(stream=wanted.workload.stream),
-                target.watch,
-                target.load_time,
-                lambda *_: None,
-            )
+            return measuring.run(wanted, target)
 
     return _apart(run)
 
@@ -88,24 +82,23 @@ def verify(
     revision: str | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The report of a comparison with the unsharded model, as ``bloomery verify --output`` writes it.
+    """The report of a comparison with the unsharded model, as ``bloomery verify --json`` writes it.
 
     reference: the checkpoint, a directory, s3://… or a hub's id; it is run here, in a process of its own. dtype: what
     the endpoint computes in; None: as the checkpoint is stored. Raises BenchmarkError, TargetError and CallError.
     """
 
     def run() -> dict[str, Any]:
-        with opened(endpoint, _place(session), _TIMEOUT) as target:
-            served = ask_all(
-                lambda: target.connect(stream=False),
-                target.dialect,
-                list(prompts),
-                max_new_tokens,
-                dict(parameters or {}),
-            )
-        return verifying.compare(
-            served, reference, revision=revision, dtype=dtype, new_tokens=max_new_tokens, name=endpoint
-        )
+        with verifying.Reference(reference, revision) as model:
+            with opened(endpoint, _place(session), _TIMEOUT) as target:
+                served = ask_all(
+                    lambda: target.connect(stream=False),
+                    target.dialect,
+                    list(prompts),
+                    max_new_tokens,
+                    dict(parameters or {}),
+                )
+            return model.compare(served, dtype=dtype, new_tokens=max_new_tokens, name=endpoint)
 
     return _apart(run)
 

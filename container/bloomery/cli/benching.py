@@ -59,13 +59,7 @@ def bench(wanted: Wanted, place: Place) -> int:
     before = [_earlier(path) for path in wanted.compare]
     _writable(wanted)
     with terminable(), opened(wanted.endpoint, place, wanted.timeout) as endpoint, _progress() as progress:
-        found = measuring.run(
-            _plan(wanted, endpoint),
-            lambda: endpoint.connect(stream=wanted.stream and not wanted.table),
-            endpoint.watch,
-            endpoint.load_time,
-            progress,
-        )
+        found = measuring.run(_plan(wanted, endpoint), endpoint, progress)
     reports = [found, *before]
     print(markdown.render(reports), end="")
     _write(wanted, found, reports)
@@ -154,7 +148,7 @@ def _write(wanted: Wanted, found: dict[str, Any], reports: Sequence[dict[str, An
 def _progress() -> Iterator[measuring.Progress]:
     """A bar on a terminal, nothing elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda *_: None
+        yield measuring.unheard
         return
     from rich.console import Console
     from rich.progress import Progress

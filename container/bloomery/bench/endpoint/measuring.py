@@ -14,6 +14,7 @@ import bloomery
 from bloomery.bench.endpoint import arrivals, published
 from bloomery.bench.endpoint.clients import Client, allow_connections, now
 from bloomery.bench.endpoint.load import Level, ask, closed, opened
+from bloomery.bench.endpoint.opening import Opened
 from bloomery.bench.endpoint.outcome import Outcome
 from bloomery.bench.endpoint.plan import Plan
 from bloomery.bench.endpoint.surroundings import Watch
@@ -26,33 +27,34 @@ _WARM = 1_000_000  # warm-up requests have numbers, and so prompts, of their own
 Progress = Callable[[str, int, int | None], None]
 
 
-def run(
-    plan: Plan,
-    connect: Callable[[], Client],
-    watch: Callable[[], Watch],
-    load_time: Callable[[], tuple[float | None, str]],
-    progress: Progress,
-) -> dict[str, Any]:
-    """The report as JSON would have it. ``connect`` is called in the event loop; ``progress`` is told the level's
-    name, the requests that are done, and of how many. Raises BenchmarkError when the endpoint does not answer."""
+def unheard(name: str, done: int, total: int | None) -> None:
+    """Progress that nobody asked for."""
+
+
+def run(plan: Plan, endpoint: Opened, progress: Progress = unheard) -> dict[str, Any]:
+    """The report as JSON would have it. ``progress`` is told the level's name, the requests that are done, and of how
+    many. Raises BenchmarkError when the endpoint does not answer.
+
+        with opened("my-endpoint", Place(), timeout=600) as endpoint:
+            report = run(Plan("my-endpoint", Workload(), (Level("concurrency", 4, 100),)), endpoint)
+    """
     import uvloop
 
     allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        outcomes = runner.run(_measure(plan, connect, watch, progress))
-    return report(plan, outcomes, *((plan.load_seconds, "--load-seconds") if plan.load_seconds else load_time()))
+        outcomes = runner.run(_measure(plan, endpoint, progress))
+    load = (plan.load_seconds, "--load-seconds") if plan.load_seconds else endpoint.load_time()
+    return report(plan, outcomes, *load)
 
 
-async def _measure(
-    plan: Plan, connect: Callable[[], Client], watch: Callable[[], Watch], progress: Progress
-) -> list[Outcome]:
-    client = connect()
+async def _measure(plan: Plan, endpoint: Opened, progress: Progress) -> list[Outcome]:
+    client = endpoint.connect(stream=plan.workload.stream)
     outcomes, first = [], 0
     try:
         await _try(client, plan)
         for index, level in enumerate(plan.levels):
             await _warm_up(client, plan, level, index)
-            outcomes.append(await _level(client, plan, level, watch, progress, first))
+            outcomes.append(await _level(client, plan, level, endpoint.watch, progress, first))
             first += len(outcomes[-1].calls)
     finally:
         await client.close()

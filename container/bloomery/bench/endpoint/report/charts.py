@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from statistics import median
 from typing import Any
 
 from bloomery.bench.endpoint.report.axes import Linear, Logarithmic, Scale, milliseconds, written
@@ -82,15 +83,15 @@ def _times(reports: Sequence[Report], figure: str, title: str) -> Plot | None:
     for index, (name, levels) in enumerate(runs):
         colour = f"run{index % RUNS}"
         places = [level["load"]["value"] for level in levels]
-        median, ninth = ([level[figure][each] for level in levels] for each in ("p50", "p90"))
+        middle, ninth = ([level[figure][each] for level in levels] for each in ("p50", "p90"))
         plot.band(
             list(zip(places, ninth, strict=True)),
-            list(zip(places, median, strict=True)),
+            list(zip(places, middle, strict=True)),
             colour,
             name="to P90" if alone else "",
         )
         plot.line(
-            list(zip(places, median, strict=True)), colour, name="P50" if alone else f"{_short(name)}, P50 to P90"
+            list(zip(places, middle, strict=True)), colour, name="P50" if alone else f"{_short(name)}, P50 to P90"
         )
         if alone:
             slowest = [level[figure]["p99"] for level in levels]
@@ -124,9 +125,10 @@ def _distribution(reports: Sequence[Report], figure: str, title: str, *, logarit
                 curves.append((name, f"run{index % RUNS}", best["curves"][figure]))
     if not curves:
         return None
-    # On a logarithmic axis the few tokens that came together with others would push all the rest aside.
-    values = [value for _, _, curve in curves for value in (curve[len(curve) // 20 :] if logarithmic else curve)]
-    x: Scale = Logarithmic.over(values) if logarithmic else Linear.to(max(values))
+    values = [value for _, _, curve in curves for value in curve]
+    # On a logarithmic axis tokens that came together with others would push all the rest aside.
+    least = median(values) / 20
+    x: Scale = Logarithmic.over([each for each in values if each >= least]) if logarithmic else Linear.to(max(values))
     share: Callable[[float], str] = "{:.0%}".format
     plot = Plot(title, x, Linear(0, 1, (0, 0.25, 0.5, 0.75, 1)), "at most", "share", milliseconds, share)
     for name, colour, curve in curves:
@@ -136,7 +138,8 @@ def _distribution(reports: Sequence[Report], figure: str, title: str, *, logarit
 
 def timeline(report: Report) -> Plot | None:
     """What became of each request of the heaviest level: waiting for its first token, then decoding."""
-    level = max(report["levels"], key=lambda each: (each["load"]["value"], each["requests"]))
+    _, runs = _swept([report], "concurrency")
+    level = runs[0][1][-1]
     calls = level["timeline"][:_TIMELINE_ROWS]
     if not calls:
         return None
