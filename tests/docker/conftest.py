@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,17 +35,8 @@ def tools() -> Path:
 def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """code/ as it is below /opt/ml/model once SageMaker has unpacked model.tar.gz: other users may read it."""
     directory = tmp_path_factory.mktemp("artefact") / "model"
-    with io.BytesIO() as data:
-        with tarfile.open(fileobj=data, mode="w:gz") as tar:
-            tar.add(REPOSITORY / "code", arcname=".", filter=lambda member: _readable(member))
-        data.seek(0)
-        with tarfile.open(fileobj=data) as tar:
-            tar.extractall(directory, filter="data")
+    shutil.copytree(REPOSITORY / "code", directory, ignore=shutil.ignore_patterns("__pycache__"))
     return opened(directory)
-
-
-def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if "__pycache__" in member.name else member
 
 
 def opened(directory: Path) -> Path:

@@ -85,7 +85,8 @@ def test_a_killed_rank_is_replaced(hardened: Container) -> None:
     until(lambda: hardened.log().count("ready after ") == 2, hardened.log)
     assert answer_of(hardened.ask_inside(QUESTION)).startswith("To be")
     assert not set(before) & set(ranks(hardened))
-    assert "" not in hardened.processes().values()  # no zombie is left
+    # No zombie is left. A health check may be one for a moment.
+    until(lambda: "" not in hardened.processes().values(), lambda: str(hardened.processes()), 30)
 
 
 def test_sigterm_ends_both_with_0_within_5_seconds(hardened: Container, hosted: Container) -> None:

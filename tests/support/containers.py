@@ -112,19 +112,17 @@ class Container:
         return Reply(status, reason, {}, text.encode())
 
     def processes(self) -> dict[int, str]:
-        """The command lines of its processes by their ids inside; an empty one is a zombie's."""
-        script = "for p in /proc/[0-9]*; do echo ${p#/proc/} $(tr '\\0' ' ' <$p/cmdline); done"
+        """The command lines of its processes by their ids inside; that of a zombie, or of one that has just gone, is empty."""
+        script = "for p in /proc/[0-9]*; do echo ${p#/proc/} $(tr '\\0' ' ' 2>/dev/null <$p/cmdline); done"
         lines = (line.partition(" ") for line in self.run("sh", "-c", script).splitlines())
         return {int(pid): command for pid, _, command in lines if "tr " not in command and "/proc/" not in command}
 
 
 @contextlib.contextmanager
-def running(
-    image: str, *options: str, command: tuple[str, ...] = ("serve",), env: Mapping[str, str] | None = None
-) -> Iterator[Container]:
+def running(image: str, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Container]:
     """``docker run --detach OPTIONS IMAGE serve`` for the length of a ``with`` block."""
     variables = [part for name, value in (env or {}).items() for part in ("--env", f"{name}={value}")]
-    container = Container(docker("run", "--detach", *options, *variables, image, *command).strip())
+    container = Container(docker("run", "--detach", *options, *variables, image, "serve").strip())
     try:
         yield container
     finally:
