@@ -112,7 +112,7 @@ class Container:
         return Reply(status, reason, {}, text.encode())
 
     def processes(self) -> dict[int, str]:
-        """The command lines of its processes by their ids inside; that of a zombie, or of one that has just gone, is empty."""
+        """The command lines of its processes, by their ids inside; a zombie's is empty, and that of one just gone."""
         script = "for p in /proc/[0-9]*; do echo ${p#/proc/} $(tr '\\0' ' ' 2>/dev/null <$p/cmdline); done"
         lines = (line.partition(" ") for line in self.run("sh", "-c", script).splitlines())
         return {int(pid): command for pid, _, command in lines if "tr " not in command and "/proc/" not in command}
