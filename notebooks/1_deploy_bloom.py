@@ -18,19 +18,20 @@ CODE = "../code"  # serving.properties, model.py, requirements.txt
 CHECKPOINT = "../models/shakespeare-bloom"  # BLOOM's architecture, small enough for a laptop
 INSTANCE_TYPE = "ml.g5.12xlarge"  # 4 GPUs; BLOOM-176B in int8 wants the 8 of ml.p4d.24xlarge
 TENSOR_PARALLEL = 2  # GPUs that one copy of the model is spread over
-FOLDER = None  # s3://bucket/prefix/ of your own; None: below SageMaker's default bucket of your account
+FOLDER = None  # s3://bucket/prefix/ of this notebook alone: the clean-up empties it; None: in the default bucket
 ROLE = None  # name or ARN of an execution role; None: the one that this notebook runs with
 REQUESTS = 30  # that are measured
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads and plans, too, go where the session goes
-folder = FOLDER or f"{default_bucket(session)}{NAME}/"
+folder = FOLDER or f"{default_bucket(session)}bloomery-notebooks/{NAME}/"
 ensure_bucket(session, folder)
 print(f"{session.target}: account {session.account}, {session.region}, {folder}")
 
@@ -106,7 +107,7 @@ wanted = Deployment(
     startup_timeout=option.timeouts.startup,
     role=ROLE,
 )
-endpoint = Endpoint.deploy(wanted, session, tell=Teller())
+endpoint = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 
 # %% [markdown]
 # ## Ask

@@ -25,18 +25,19 @@ INSTANCE_TYPE = "ml.g5.xlarge"
 TENSOR_PARALLEL = 1
 BATCH = 4  # sequences at once
 LENGTH = 1024  # tokens of each, prompt and answer together
-FOLDER = None  # s3://bucket/prefix/ of your own; None: below SageMaker's default bucket of your account
+FOLDER = None  # s3://bucket/prefix/ of this notebook alone: the clean-up empties it; None: in the default bucket
 ROLE = None  # name or ARN of an execution role; None: the one that this notebook runs with
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
-folder = FOLDER or f"{default_bucket(session)}{NAME}/"
+folder = FOLDER or f"{default_bucket(session)}bloomery-notebooks/{NAME}/"
 ensure_bucket(session, folder)
 print(f"{session.target}: account {session.account}, {session.region}, {folder}")
 
@@ -119,7 +120,7 @@ wanted = Deployment(
     environment={"OPTION_MAX_TOKENS": str(LENGTH)},
     role=ROLE,
 )
-endpoint = Endpoint.deploy(wanted, session, tell=Teller())
+endpoint = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 
 # %% [markdown]
 # ## Talk

@@ -18,7 +18,7 @@ NAME = "benchmark"  # the endpoints are called NAME-deepspeed and NAME-accelerat
 CHECKPOINT = "../models/shakespeare-bloom"  # a directory, or s3://…
 INSTANCE_TYPE = "ml.g5.24xlarge"  # that of the published measurement of OPT-30B
 TENSOR_PARALLEL = 2  # GPUs that DeepSpeed spreads one copy over
-FOLDER = None  # s3://bucket/prefix/ of your own; None: below SageMaker's default bucket of your account
+FOLDER = None  # s3://bucket/prefix/ of this notebook alone: the clean-up empties it; None: in the default bucket
 ROLE = None  # name or ARN of an execution role; None: the one that this notebook runs with
 REQUESTS = 30  # of each measurement
 NEW_TOKENS = 256  # of each of the table's 4 prompts
@@ -28,13 +28,14 @@ OBJECTIVES = "ttft=500ms,tpot=50ms"  # what counts as good
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
-folder = FOLDER or f"{default_bucket(session)}{NAME}/"
+folder = FOLDER or f"{default_bucket(session)}bloomery-notebooks/{NAME}/"
 ensure_bucket(session, folder)
 print(f"{session.target}: account {session.account}, {session.region}, {folder}")
 
@@ -67,7 +68,7 @@ checkpoint = CHECKPOINT if CHECKPOINT.startswith("s3://") else upload(CHECKPOINT
 def measured(engine, **wanted):
     """Deploy, measure both ways, remove."""
     deployment = Deployment(f"{NAME}-{engine}", (INSTANCE_TYPE,), checkpoint=checkpoint, role=ROLE, **wanted)
-    with Endpoint.deploy(deployment, session, tell=Teller()) as endpoint:
+    with Endpoint.deploy(deployment, session, tell=Teller(sys.stdout)) as endpoint:
         asked = {"name": engine, "price_per_hour": price.per_hour}
         table = measure(endpoint.name, session, table=True, requests=REQUESTS, max_new_tokens=NEW_TOKENS, **asked)
         sweep = measure(

@@ -17,20 +17,21 @@ REGION = "us-east-1"
 NAME = "scaling"  # the endpoints are called NAME-instances, NAME-queue and NAME-copies
 CHECKPOINT = "../models/shakespeare-bloom"  # a directory, or s3://…
 INSTANCE_TYPE = "ml.g5.xlarge"
-FOLDER = None  # s3://bucket/prefix/ of your own; None: below SageMaker's default bucket of your account
+FOLDER = None  # s3://bucket/prefix/ of this notebook alone: the clean-up empties it; None: in the default bucket
 ROLE = None  # name or ARN of an execution role; None: the one that this notebook runs with
 CLIENTS = 4  # that ask at the same time
 COOLDOWN = 0  # seconds between two changes; on AWS 300 keeps instances from coming and going
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
-folder = FOLDER or f"{default_bucket(session)}{NAME}/"
+folder = FOLDER or f"{default_bucket(session)}bloomery-notebooks/{NAME}/"
 ensure_bucket(session, folder)
 print(f"{session.target}: account {session.account}, {session.region}, {folder}")
 
@@ -60,7 +61,7 @@ from bloomery.sagemaker.operating import autoscaling
 from bloomery.sagemaker.operating.scaling_requests import Bounds
 
 wanted = Deployment(f"{NAME}-instances", (INSTANCE_TYPE,), checkpoint=checkpoint, role=ROLE)
-instances = Endpoint.deploy(wanted, session, tell=Teller())
+instances = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 follow = autoscaling.planned(session, instances.name, Bounds(1, 2, 1.0, COOLDOWN, COOLDOWN))
 autoscaling.put_in_force(session, follow)
 print("\n".join(request.operation for request in follow.requests()))
@@ -93,7 +94,7 @@ wanted = Deployment(
     async_output=AsyncOutput(f"{folder}answers/", f"{folder}failures/"),
     role=ROLE,
 )
-queue = Endpoint.deploy(wanted, session, tell=Teller())
+queue = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 print(queue.invoke_async(BODY).result().decode())
 
 # %%
@@ -129,7 +130,7 @@ session.call(
     ProductionVariants=[variant],
 )
 session.call("sagemaker", "CreateEndpoint", EndpointName=name, EndpointConfigName=name)
-copies = Endpoint(name, session).wait(Teller())
+copies = Endpoint(name, session).wait(Teller(sys.stdout))
 session.call(
     "sagemaker",
     "CreateInferenceComponent",

@@ -18,18 +18,19 @@ CODE = "own_model"  # serving.properties, model.py, requirements.txt
 CHECKPOINT = "../models/shakespeare-bloom"  # a directory, or s3://…
 INSTANCE_TYPE = "ml.g5.12xlarge"
 TENSOR_PARALLEL = 2
-FOLDER = None  # s3://bucket/prefix/ of your own; None: below SageMaker's default bucket of your account
+FOLDER = None  # s3://bucket/prefix/ of this notebook alone: the clean-up empties it; None: in the default bucket
 ROLE = None  # name or ARN of an execution role; None: the one that this notebook runs with
 
 # %% tags=["set-up"]
 import os
+import sys
 
 from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
 from bloomery.sagemaker.session import Session
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
-folder = FOLDER or f"{default_bucket(session)}{NAME}/"
+folder = FOLDER or f"{default_bucket(session)}bloomery-notebooks/{NAME}/"
 ensure_bucket(session, folder)
 print(f"{session.target}: account {session.account}, {session.region}, {folder}")
 
@@ -103,7 +104,7 @@ wanted = Deployment(
     tensor_parallel=TENSOR_PARALLEL,
     role=ROLE,
 )
-endpoint = Endpoint.deploy(wanted, session, tell=Teller())
+endpoint = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
 
 # %% [markdown]
 # ## Ask it in its own words

@@ -40,7 +40,8 @@ url = session.sagemaker_client.meta.endpoint_url
 if url.startswith("http://127.0.0.1") != (TARGET == "local"):
     raise SystemExit(f"TARGET is {TARGET!r}, but the SDK talks to {url}: see 'Which SDK', above")
 bucket = session.default_bucket()
-folder = f"s3://{bucket}/{NAME}/"
+prefix = f"bloomery-notebooks/{NAME}/"
+folder = f"s3://{bucket}/{prefix}"
 print(f"sagemaker {sagemaker.__version__}: {url}, account {session.account_id()}, {folder}")
 
 # %% [markdown]
@@ -139,6 +140,6 @@ for delete, kind in (
     except ClientError as error:  # gone already
         print(f"{kind} {NAME}: {error.response['Error']['Message']}")
 client.get_waiter("endpoint_deleted").wait(EndpointName=NAME, WaiterConfig={"Delay": 2, "MaxAttempts": 300})
-objects = session.boto_session.resource("s3").Bucket(bucket).objects.filter(Prefix=f"{NAME}/")
+objects = session.boto_session.resource("s3").Bucket(bucket).objects.filter(Prefix=prefix)
 print(f"{folder}: {len(list(objects))} objects removed")
 _ = objects.delete()

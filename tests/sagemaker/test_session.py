@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3.session
 import pytest
 from tests.support.emulator import REGION, Emulator, emulating
 
@@ -67,6 +68,29 @@ def test_an_s3_server_beside_the_emulator_gets_its_own_keys(emulator: Emulator) 
         assert keys_of(session.client("s3")) == "of-that-server"
         assert session.client("s3").meta.endpoint_url == "http://127.0.0.1:1"
         assert keys_of(session.client("sagemaker")) == "bloomery-local"
+
+
+def test_its_variables_take_other_clients_to_the_same_place(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "the user's")
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:1")
+    with Session.open("local", endpoint_url=emulator.url, region=REGION) as session:
+        for name, value in session.variables.items():
+            monkeypatch.setenv(name, value)
+    for service in ("sagemaker", "s3", "sts"):
+        client = boto3.session.Session().client(service)
+        assert client.meta.endpoint_url == emulator.url
+        assert client.meta.region_name == REGION
+        assert keys_of(client) == "bloomery-local"
+        assert client._request_signer._credentials.token is None
+        client.close()
+
+
+def test_variables_of_aws_leave_the_keys_where_they_are() -> None:
+    with Session.open(environment={}) as session:
+        assert session.variables == {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-1"}
 
 
 def test_without_an_endpoint_it_is_aws_with_the_users_configuration() -> None:

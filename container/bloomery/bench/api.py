@@ -47,14 +47,14 @@ def measure(
     prompts: by default random ones. objectives: such as ``"ttft=500ms,tpot=50ms"``. price_per_hour: USD. name: in the
     report. Raises ConfigurationError, TargetError, CallError and BenchmarkError.
     """
-    levels: tuple[Level, ...] = (Level("concurrency", 1, requests or 30, None),)
+    levels: tuple[Level, ...] = (Level("concurrency", 1, requests or plan.TABLE_CALLS, None),)
     if not table:
         levels = plan.read_levels(sweep=sweep, rate=rate, trace=None, burstiness=1.0, requests=requests, seconds=None)
     wanted = plan.Plan(
         name=name or endpoint,
         workload=Workload(
             prompts=tuple(prompts),
-            batch=batch or (4 if table else 1),
+            batch=batch or (plan.TABLE_BATCH if table else 1),
             max_new_tokens=max_new_tokens,
             stream=not table,
         ),

@@ -19,7 +19,6 @@ from bloomery.cli.interruption import terminable
 from bloomery.errors import ConfigurationError
 
 __all__ = ["Place", "Wanted", "bench"]
-_TABLE_BATCH, _TABLE_CALLS = 4, 30
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def _plan(wanted: Wanted, endpoint: Opened) -> plan.Plan:
         dialect=endpoint.dialect,
         prompts=prompts,
         words=words,
-        batch=wanted.batch or (_TABLE_BATCH if wanted.table else 1),
+        batch=wanted.batch or (plan.TABLE_BATCH if wanted.table else 1),
         max_new_tokens=wanted.max_new_tokens,
         stream=wanted.stream and not wanted.table,
         parameters=plan.read_parameters(wanted.parameters),
@@ -107,7 +106,7 @@ def _levels(wanted: Wanted) -> tuple[Level, ...]:
         )
     if wanted.sweep or wanted.rate or wanted.trace:
         raise ConfigurationError("--table: its calls come one after the other; leave out --sweep, --rate and --trace")
-    number = wanted.requests or (None if wanted.seconds else _TABLE_CALLS)
+    number = wanted.requests or (None if wanted.seconds else plan.TABLE_CALLS)
     return (Level("concurrency", 1, number, wanted.seconds),)
 
 

@@ -1,11 +1,11 @@
-"""What happens while an endpoint is made, on stderr: lines, and on a terminal one more that changes."""
+"""What happens while an endpoint is made: lines, and on a terminal one more that changes."""
 
 from __future__ import annotations
 
 import re
 import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from bloomery.sagemaker.deploying.events import Event, Note, Progress
 from bloomery.sagemaker.operating.logs import LogLine
@@ -15,18 +15,20 @@ _QUIET = 30.0  # seconds between two lines of the same status, where there is no
 
 
 class Teller:
-    """Call it with each event. ``elapsed``: seconds, the last known; ``left``: what was made, and not removed again."""
+    """Call it with each event. ``output``: stderr, if it is not given. ``elapsed``: seconds, the last known; ``left``:
+    what was made, and not removed again."""
 
-    def __init__(self) -> None:
+    def __init__(self, output: TextIO | None = None) -> None:
+        self._output = output or sys.stderr
         self.elapsed = 0.0
         self.left: set[str] = set()
         self._said: tuple[str, float] = ("", -_QUIET)
         self._status: Any = None
         self._console: Any = None
-        if sys.stderr.isatty():
+        if self._output.isatty():
             from rich.console import Console
 
-            self._console = Console(stderr=True, highlight=False)
+            self._console = Console(file=self._output, highlight=False)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -60,8 +62,8 @@ class Teller:
         if self._console is not None:
             self._console.out(text, highlight=False)
             return
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        self._output.write(f"{text}\n")
+        self._output.flush()
 
     def _progress(self, elapsed: float, status: str, phase: str) -> None:
         minutes, seconds = divmod(int(elapsed), 60)

@@ -182,17 +182,22 @@ def test_copies_follow_their_concurrency_down_to_none_and_wake_by_an_alarm(emula
     until(awake, "a copy that answers")
 
 
-def test_an_asynchronous_endpoint_wakes_by_its_backlog(emulator: Emulator, name: str) -> None:
+def test_an_asynchronous_endpoint_follows_its_backlog_to_nothing_and_back(emulator: Emulator, name: str) -> None:
     s3, runtime = emulator.client("s3"), emulator.client("sagemaker-runtime")
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     output = {"OutputConfig": {"S3OutputPath": f"s3://{name}/out"}}
     resource = serving(emulator, name, AsyncInferenceConfig=output)
     scaling = register(emulator, resource, 0, 1)
-    sagemaker = emulator.client("sagemaker")
-    sagemaker.update_endpoint_weights_and_capacities(
-        EndpointName=name, DesiredWeightsAndCapacities=[{"VariantName": "V", "DesiredInstanceCount": 0}]
-    )
-    until(lambda: instances(emulator, name) == 0, "no instance")
+    backlog = {
+        "MetricName": "ApproximateBacklogSizePerInstance",
+        "Namespace": "AWS/SageMaker",
+        "Dimensions": [{"Name": "EndpointName", "Value": name}],
+        "Statistic": "Average",
+    }
+    track = tracking("", 4.0, CustomizedMetricSpecification=backlog)
+    del track["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]
+    scaling.put_scaling_policy(**target(resource), **track)
+    until(lambda: instances(emulator, name) == 0, "no instance, for nothing waits")
     policy = scaling.put_scaling_policy(**target(resource), **stepping(1))["PolicyARN"]
     alarm(emulator, policy, "HasBacklogWithoutCapacity", {"EndpointName": name})
     s3.put_object(Bucket=name, Key="in", Body=b"hello")

@@ -15,6 +15,7 @@ from bloomery.bench.endpoint.load import Level
 from bloomery.bench.endpoint.workload import Workload
 from bloomery.errors import ConfigurationError
 
+TABLE_BATCH, TABLE_CALLS = 4, 30  # prompts per request, as published; and requests
 DEFAULT_SWEEP = "concurrency=1,2,4,8"
 _PER_CONNECTION = 8  # requests, so that the beginning and the end of a level, when fewer are under way, weigh little
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kKMGTP]?)(i?)(?:B(?:/s)?)?")
