@@ -11,7 +11,7 @@ import transformers
 from tests.support.rank_pair import run_pair
 from tests.support.tiny_models import randomise, tiny_encoder, tiny_model, tiny_tokenizer
 
-from bloomery.engines import deepspeed
+from bloomery.engines import deepspeed, precision
 from bloomery.engines.base import GenerationParameters
 from bloomery.errors import ConfigurationError, UnsupportedModelError
 
@@ -233,6 +233,14 @@ def test_beams_with_injected_kernels_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedModelError, match=r"num_beams=2.*kernel_inject=False"):
         engine.generate(PROMPTS, GenerationParameters(num_beams=2))
+
+
+def test_int8_is_refused_where_injected_layers_would_stay_fp16() -> None:
+    int8 = precision.Precision(torch.float16, int8=True)
+    with pytest.raises(UnsupportedModelError, match=r"dtype=int8 with kernel_inject=True.*kernel_inject=False"):
+        deepspeed._check_injected_precision(int8, "cuda")  # no GPU here: the decision alone
+    deepspeed._check_injected_precision(int8, "cpu")
+    deepspeed._check_injected_precision(precision.Precision(torch.float16), "cuda")
 
 
 def test_automatic_choice_does_not_inject_what_autotp_can_split(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ HARDENED = (
 )
 _REQUEST = """
 import http.client, json, sys
-connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=60)
-connection.request("POST", "/invocations", sys.argv[2], {"Content-Type": "application/json"})
+connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=60)
+connection.request("POST", "/invocations", sys.argv[1], {"Content-Type": "application/json"})
 answer = connection.getresponse()
 print(json.dumps([answer.status, answer.reason, answer.read().decode()]))
 """
@@ -106,25 +106,23 @@ class Container:
             found = {name.lower(): value for name, value in answer.getheaders()}
             return Reply(answer.status, answer.reason, found, answer.read())
 
-    def ask_inside(self, body: object, port: int = 8080) -> Reply:
+    def ask_inside(self, body: object) -> Reply:
         """POST /invocations over the container's own loopback interface, which it has without any network too."""
-        status, reason, text = json.loads(self.run("python", "-c", _REQUEST, str(port), json.dumps(body)))
+        status, reason, text = json.loads(self.run("python", "-c", _REQUEST, json.dumps(body)))
         return Reply(status, reason, {}, text.encode())
 
     def processes(self) -> dict[int, str]:
-        """The command lines of its processes by their ids inside; an empty one is a zombie's."""
-        script = "for p in /proc/[0-9]*; do echo ${p#/proc/} $(tr '\\0' ' ' <$p/cmdline); done"
+        """The command lines of its processes, by their ids inside; a zombie's is empty, and that of one just gone."""
+        script = "for p in /proc/[0-9]*; do echo ${p#/proc/} $(tr '\\0' ' ' 2>/dev/null <$p/cmdline); done"
         lines = (line.partition(" ") for line in self.run("sh", "-c", script).splitlines())
         return {int(pid): command for pid, _, command in lines if "tr " not in command and "/proc/" not in command}
 
 
 @contextlib.contextmanager
-def running(
-    image: str, *options: str, command: tuple[str, ...] = ("serve",), env: Mapping[str, str] | None = None
-) -> Iterator[Container]:
+def running(image: str, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Container]:
     """``docker run --detach OPTIONS IMAGE serve`` for the length of a ``with`` block."""
     variables = [part for name, value in (env or {}).items() for part in ("--env", f"{name}={value}")]
-    container = Container(docker("run", "--detach", *options, *variables, image, *command).strip())
+    container = Container(docker("run", "--detach", *options, *variables, image, "serve").strip())
     try:
         yield container
     finally:

@@ -65,10 +65,12 @@ def load(
     ranks = _ranks(tensor_parallel)
     config = loading.read_config(path, trust_remote_code=trust_remote_code)
     task = models.task_of(config, task)
+    chosen = precision.choose(dtype, config, _device(), stored_dtype(path))
     inject = _choose_injection(config, kernel_inject, injection_policy, ranks)
+    if inject:
+        _check_injected_precision(chosen, _device())
     if ranks > 1 or inject:
         pipelines.check_splittable(config, task, inject, injection_policy is not None)
-    chosen = precision.choose(dtype, config, _device(), stored_dtype(path))
     limit = models.token_limit(config, max_tokens)
     if ranks > 1:
         check_heads(config.to_dict(), ranks)
@@ -136,6 +138,15 @@ def _choose_injection(config: Any, kernel_inject: KernelInject, policy: Injectio
 
         check_injectable(config, ranks)
     return inject
+
+
+def _check_injected_precision(chosen: precision.Precision, device: str) -> None:
+    """Refuse int8 where DeepSpeed's own kernels compute: their weights would stay fp16, twice as large as promised."""
+    if chosen.int8 and device != "cpu":
+        raise UnsupportedModelError(
+            "dtype=int8 with kernel_inject=True: on a GPU the layers of DeepSpeed's own kernels stay fp16; use "
+            "kernel_inject=False for int8 weights, or dtype=fp16"
+        )
 
 
 def start_ranks(ranks: int, preference: str = "auto") -> None:

@@ -180,6 +180,7 @@ class TestArchives:
             (tar_of({"a/b/model.py": b"", "weights.bin": b""}), "neither serving.properties nor model.py"),
             (gzip.compress(b"no tar"), "is no gzip of a tar"),
         ],
+        ids=["zip", "tar", "too deep", "no tar"],
     )
     def test_what_sagemaker_fails_at(self, body: bytes, words: str) -> None:
         (found,) = archive_findings(body, "uri", whole=True)
