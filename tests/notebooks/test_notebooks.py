@@ -95,6 +95,8 @@ def test_the_ipynb_files_are_what_their_sources_say() -> None:
     done = script("--check")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {each.stem for each in SOURCES} == set(SMALL)
+    told = (FOLDER / "README.md").read_text()
+    assert all(f"[{each}]({each}.ipynb)" in told for each in SMALL)
 
 
 def test_a_stale_file_is_named(tmp_path: Path) -> None:
@@ -180,3 +182,11 @@ def test_what_a_notebook_does_not_know_is_refused(emulator: Emulator, tmp_path: 
     done = execute(emulator, FIRST, ["REQUEST=3"], tmp_path / "executed.ipynb")
     assert done.returncode == 1
     assert "-p REQUEST: the notebook has no such parameter; it has TARGET, REGION, NAME" in done.stderr
+
+
+@pytest.mark.full
+def test_an_emulator_is_never_taken_for_an_account(emulator: Emulator, session: Session, tmp_path: Path) -> None:
+    done = execute(emulator, FIRST, ["TARGET=aws"], tmp_path / "executed.ipynb")
+    assert done.returncode == 1
+    assert f"the target is aws, but the endpoint is {emulator.url}" in done.stderr
+    assert left_behind(session) == []
