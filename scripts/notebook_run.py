@@ -57,6 +57,8 @@ def run(
             _execute(notebook, name, url, path)
     except Failed as failure:
         text = _COLOUR.sub("", str(failure))
+        with contextlib.suppress(OSError):  # kept where it holds something: the notebook, the emulator's log
+            folder.rmdir()
         raise Failed(f"{text}\n{name}, executed so far: {path}" if path.exists() else text) from failure
     shutil.rmtree(folder)
     print(f"{name}: {len(notebook.cells)} cells in {time.monotonic() - started:.1f} s")
