@@ -65,7 +65,8 @@ def prepare(session: Session, wanted: Deployment) -> Prepared:
     """
     raise_unless_reachable(session)
     resolved = resolve(session, wanted)
-    findings = [*resolved.findings, *check(resolved.wanted)]
+    refused = {each.subject for each in resolved.findings if each.level == "error"}  # what else is wrong there follows
+    findings = [*resolved.findings, *(each for each in check(resolved.wanted) if each.subject not in refused)]
     present: frozenset[str] = frozenset()
     # What is no name, type or address cannot be asked for.
     if not any(each.level == "error" and each.subject in ("name", "instance type") for each in findings):
