@@ -107,7 +107,7 @@ class AccessError(CallError):
 
 
 class DeploymentRefusedError(SageMakerError):
-    """An endpoint is asked for that cannot be. ``findings``: all that is wrong (sagemaker/deploying/finding.py)."""
+    """An endpoint is asked for that cannot be. ``findings``: all that is wrong (sagemaker/finding.py)."""
 
     def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
@@ -116,7 +116,7 @@ class DeploymentRefusedError(SageMakerError):
 
 class PackagingError(SageMakerError):
     """A model directory is not fit for a model.tar.gz. ``findings``: what was found in it
-    (sagemaker/packaging/finding.py)."""
+    (sagemaker/finding.py)."""
 
     def __init__(self, message: str, findings: tuple[Any, ...] = ()) -> None:
         super().__init__(message)

@@ -56,7 +56,7 @@ def _uploaded(archive: Archive, uri: str, account: Account) -> str:
 
 def _lines(archive: Archive, there: str | None, dry_run: bool) -> list[str]:
     for note in archive.notes:
-        print(note, file=sys.stderr)
+        print(note.labelled, file=sys.stderr)
     lines = [f"  {name}" for name in archive.members]
     if archive.left_out:
         lines.append(f"left out: {', '.join(archive.left_out)}")

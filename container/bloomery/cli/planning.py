@@ -7,11 +7,12 @@ import math
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from bloomery import cli
 from bloomery.checkpoints.progress import megabytes
+from bloomery.cli.account import Account
 from bloomery.errors import ConfigurationError
 from bloomery.sagemaker.operating.prices import Prices
 from bloomery.sagemaker.planning import Option, Plan, plan
@@ -37,29 +38,26 @@ _WIDTH = 112  # of the whole table
 _QUOTAS = 6  # types of which the text names the account's quota
 
 
-@dataclass(frozen=True)
-class Account:
-    """Whose, as ``Session.open`` takes it, and what to ask for."""
-
-    target: str | None
-    region: str | None
-    profile: str | None
-    endpoint_url: str | None
-    quotas: bool
-    prices: bool
-
-    def session(self) -> Session:
-        """Close it. Raises TargetError."""
-        return Session.open(self.target, region=self.region, profile=self.profile, endpoint_url=self.endpoint_url)
-
-
-def show(checkpoint: str, prices: Sequence[str], account: Account, as_json: bool, **wanted: Any) -> int:
+def show(
+    checkpoint: str,
+    prices: Sequence[str],
+    account: Account,
+    as_json: bool,
+    *,
+    check_quota: bool,
+    check_price: bool,
+    **wanted: Any,
+) -> int:
     """Print the plan; ``wanted``: as ``planning.plan`` takes it. The exit code says whether something fits."""
     given = _prices(prices, wanted["instance_types"])
     made = plan(checkpoint, prices=given, **wanted)
-    if account.quotas or account.prices:
-        with account.session() as session:
-            made = _asked(made, given, session, account)
+    if check_quota or check_price:
+        fitting = list(dict.fromkeys(option.instance_type for option in made.options if option.fits))
+        with account.open() as session:
+            if check_price:  # a price that is given counts more
+                made = made.priced({**_listed(session, fitting), **given})
+            if check_quota:
+                made = replace(made, quotas=endpoint_quotas(session, fitting))
     if as_json:
         print(json.dumps(made.to_dict(), indent=2))
     else:
@@ -67,16 +65,10 @@ def show(checkpoint: str, prices: Sequence[str], account: Account, as_json: bool
     return cli.OK if made.recommended else cli.REFUSED
 
 
-def _asked(made: Plan, given: Mapping[str, float], session: Session, account: Account) -> Plan:
-    """With the account's quotas and AWS's prices of what fits; a price that is given counts more."""
-    fitting = list(dict.fromkeys(option.instance_type for option in made.options if option.fits))
-    if account.prices:
-        known = Prices(session)
-        listed = {name: price for name in fitting if (price := known.of(name).per_hour) is not None}
-        made = made.priced({**listed, **given})
-    if account.quotas:
-        made = replace(made, quotas=endpoint_quotas(session, fitting))
-    return made
+def _listed(session: Session, instance_types: Sequence[str]) -> Mapping[str, float]:
+    """AWS's prices, as far as its list has them."""
+    known = Prices(session)
+    return {name: price for name in instance_types if (price := known.of(name).per_hour) is not None}
 
 
 def _prices(given: Sequence[str], instance_types: Sequence[str]) -> Mapping[str, float]:

@@ -233,6 +233,13 @@ class TestAccount:
         assert re.search(words, text), text
         assert text.startswith(f"endpoint {wanted.name} cannot be deployed, and nothing was made:")
 
+    def test_an_unfit_directory_is_told_of_once(self, session: Session, wanted: Deployment, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").write_text("no model")
+        text = self.refused(session, replace(wanted, model_data=str(tmp_path)))
+        assert "there is no model.py" in text
+        assert "not what SageMaker takes" not in text
+        assert "is neither in S3" not in text
+
     def test_a_checkpoint_is_a_directory_with_a_config(
         self, session: Session, wanted: Deployment, put: Callable[[str, bytes], str]
     ) -> None:

@@ -28,7 +28,7 @@ def findings(directory: Path, **options: object) -> tuple[Finding, ...]:
 
 
 def shown(found: tuple[Finding, ...]) -> list[str]:
-    return [str(each) for each in found]
+    return [each.labelled for each in found]
 
 
 # (files beside or in place of a good model.py, the one finding: its place and level, and words that name the mistake
@@ -250,7 +250,7 @@ def test_mistake(write: Writer, mistake: str) -> None:
         (directory / "model.py").unlink()
     found = findings(directory)
     assert len(found) == 1, shown(found)
-    text = str(found[0])
+    text = found[0].labelled
     assert text.startswith(f"{place}: ")
     for word in words:
         assert word in text
@@ -336,7 +336,7 @@ def test_large_files_may_be_allowed(write: Writer) -> None:
     with (directory / "table.json").open("wb") as file:
         file.truncate(50 * 10**6 + 1)
     found = findings(directory)
-    assert [each.path for each in found] == ["adapter.safetensors", "table.json"]
+    assert [each.subject for each in found] == ["adapter.safetensors", "table.json"]
     assert "50.0 MB" in found[1].message
     assert package(directory, None, allow_large=True).notes == ()
     assert package(directory, None, exclude=["*.safetensors", "table.json"]).members == ("model.py",)
@@ -360,7 +360,7 @@ def test_an_empty_directory(write: Writer) -> None:
 def test_a_handler_called_like_its_directory_needs_that_directory(write: Writer) -> None:
     directory = write({"code.py": MODEL})
     (found,) = findings(directory)
-    assert str(found).startswith("code.py: error")
+    assert found.labelled.startswith("code.py: error")
     assert "--top code" in found.message
     assert findings(directory, top="code") == ()
 

@@ -44,13 +44,15 @@ def plan(
 ) -> None:
     """Tell what a checkpoint needs and which instance types it fits on, without fetching it; exit code 1: on none."""
     from bloomery.cli import planning
+    from bloomery.cli.account import Account
 
-    account = planning.Account(target, region, profile, endpoint_url, check_quota, check_price)
     code = planning.show(
         checkpoint,
         price or [],
-        account,
+        Account(target, region, profile, endpoint_url),
         as_json,
+        check_quota=check_quota,
+        check_price=check_price,
         instance_types=instance_type or (),
         tensor_parallel=tensor_parallel,
         dtype=dtype,

@@ -16,8 +16,8 @@ from typing import Any
 from bloomery.errors import CallError
 from bloomery.sagemaker.deploying import requests, stored_data
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.finding import Finding, error, note
 from bloomery.sagemaker.deploying.quota import quota_findings
+from bloomery.sagemaker.finding import Finding, error, remark
 from bloomery.sagemaker.operating.absence import ask
 from bloomery.sagemaker.session import Session
 
@@ -67,7 +67,7 @@ def look(session: Session, wanted: Deployment, *, uploads: bool = False) -> Acco
         try:
             found.extend(find())
         except CallError as refusal:  # not a TargetError: without keys nothing else would work either
-            found.append(note(what, f"could not be checked: {refusal}"))
+            found.append(remark(what, f"could not be checked: {refusal}"))
         return found
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="check") as threads:
@@ -107,7 +107,7 @@ def _existing(session: Session, wanted: Deployment, present: set[str]) -> Iterat
         else:
             present.add(f"Create{kind}")
             made = f"made {found['CreationTime']:%Y-%m-%d %H:%M}"
-            yield note("name", f"the {word} {wanted.name}, {made}, is the same, and is used again")
+            yield remark("name", f"the {word} {wanted.name}, {made}, is the same, and is used again")
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from bloomery.sagemaker.constraints import Constraint, broken
 from bloomery.sagemaker.deploying import requests
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.finding import Finding, error, note
+from bloomery.sagemaker.finding import Finding, error, remark
 from bloomery.sagemaker.instances import INSTANCE_TYPES, has_local_storage
 
 _ENVIRONMENT = 32 * 1024  # bytes of all names and values
@@ -89,7 +89,7 @@ def _types(wanted: Deployment) -> Iterator[Finding]:
                 f"give {known.accelerators} or less, or a larger type",
             )
         if not known.accelerators:
-            yield note("instance type", f"{each} has no accelerator: {degree} ranks share its {known.vcpus} vCPUs")
+            yield remark("instance type", f"{each} has no accelerator: {degree} ranks share its {known.vcpus} vCPUs")
     if degree not in ("", "max", "auto") and not (degree.isdigit() and int(degree) > 0):
         yield error("tensor parallel", f"{degree!r} is no number of ranks")
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bloomery.errors import CallError, SageMakerError
+from bloomery.errors import CallError, DeploymentRefusedError, SageMakerError
 from bloomery.sagemaker.bucket import ensure_bucket
 from bloomery.sagemaker.deploying import requests
 from bloomery.sagemaker.deploying.account_checks import look, raise_unless_reachable
 from bloomery.sagemaker.deploying.checks import check
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.events import Note
-from bloomery.sagemaker.deploying.finding import Finding, error, refuse_errors
 from bloomery.sagemaker.deploying.launching import Patience, Tell, launch
 from bloomery.sagemaker.deploying.quota import how_to_raise
 from bloomery.sagemaker.deploying.resolving import Resolved, resolve
+from bloomery.sagemaker.finding import Finding, error
 from bloomery.sagemaker.packaging import package, upload
 from bloomery.sagemaker.request import Request
 from bloomery.sagemaker.session import Session
@@ -64,14 +65,15 @@ def prepare(session: Session, wanted: Deployment) -> Prepared:
     """
     raise_unless_reachable(session)
     resolved = resolve(session, wanted)
-    findings = [*resolved.findings, *check(resolved.wanted)]
+    refused = {each.subject for each in resolved.findings if each.level == "error"}  # what else is wrong there follows
+    findings = [*resolved.findings, *(each for each in check(resolved.wanted) if each.subject not in refused)]
     present: frozenset[str] = frozenset()
     # What is no name, type or address cannot be asked for.
-    if not any(each.level == "error" and each.what in ("name", "instance type") for each in findings):
+    if not any(each.level == "error" and each.subject in ("name", "instance type") for each in findings):
         account = look(session, resolved.wanted, uploads=resolved.archive is not None)
         findings += account.findings
         present = account.present
-    refuse_errors(f"endpoint {wanted.name}", findings)
+    _refuse(wanted, findings)
     return Prepared(resolved, tuple(dict.fromkeys(findings)), present)
 
 
@@ -80,7 +82,7 @@ def carry_out(session: Session, prepared: Prepared, tell: Tell, order: Order) ->
     wanted = prepared.wanted
     if wanted.component is not None and not order.wait:
         refusal = error("component", "it is made when the endpoint is InService, so that has to be waited for")
-        refuse_errors(f"endpoint {wanted.name}", [refusal])
+        _refuse(wanted, [refusal])
     if prepared.resolved.archive is not None:
         _upload(session, prepared.resolved, tell)
     try:
@@ -112,3 +114,14 @@ def _upload(session: Session, resolved: Resolved, tell: Tell) -> None:
         ensure_bucket(session, uri)
         sent = upload(archive, resolved.upload_to, session)
     tell(Note(f"model data {sent} ({archive.size} bytes)"))
+
+
+def _refuse(wanted: Deployment, findings: Iterable[Finding]) -> None:
+    """Raise DeploymentRefusedError with every error among ``findings``, if there is one."""
+    found = tuple(dict.fromkeys(findings))
+    grave = [each for each in found if each.level == "error"]
+    if grave:
+        lines = "\n".join(f"  {each}" for each in grave)
+        raise DeploymentRefusedError(
+            f"endpoint {wanted.name} cannot be deployed, and nothing was made:\n{lines}", found
+        )

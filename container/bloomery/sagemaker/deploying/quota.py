@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bloomery.errors import CallError
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.finding import Finding, error, note
+from bloomery.sagemaker.finding import Finding, error, remark
 from bloomery.sagemaker.quotas import endpoint_quotas, quota_name
 from bloomery.sagemaker.session import Session
 
@@ -17,7 +17,7 @@ def quota_findings(session: Session, wanted: Deployment) -> Iterator[Finding]:
     for each in wanted.instance_types:
         quota = found.get(each)
         if quota is None:
-            yield note("quota", f"Service Quotas does not list {each!r} for endpoints: it may have none here")
+            yield remark("quota", f"Service Quotas does not list {each!r} for endpoints: it may have none here")
         elif quota.value < wanted.instance_count:
             yield error(
                 "quota",

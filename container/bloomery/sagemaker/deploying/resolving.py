@@ -11,7 +11,7 @@ from bloomery import __version__
 from bloomery.errors import CallError, PackagingError, SageMakerError
 from bloomery.sagemaker.bucket import default_bucket
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.finding import Finding, error, note
+from bloomery.sagemaker.finding import Finding, error, remark
 from bloomery.sagemaker.packaging import Archive, package
 from bloomery.sagemaker.packaging.uploading import destination
 from bloomery.sagemaker.session import Session
@@ -41,7 +41,7 @@ def resolve(session: Session, wanted: Deployment) -> Resolved:
     findings: list[Finding] = []
     if wanted.image is None:
         wanted = replace(wanted, image=_image(session))
-        findings.append(note("image", f"none is given: {wanted.image}"))
+        findings.append(remark("image", f"none is given: {wanted.image}"))
     role = _role(session, wanted.role, findings)
     wanted = replace(wanted, role=role)
     if not wanted.is_directory:
@@ -53,7 +53,7 @@ def resolve(session: Session, wanted: Deployment) -> Resolved:
         uri = destination(archive, upload_to)
     except PackagingError as refusal:
         return Resolved(wanted, (*findings, error("model data", str(refusal))))
-    findings += [note("model data", str(each)) for each in archive.notes if each.level != "remark"]
+    findings += [remark("model data", each.labelled) for each in archive.notes if each.level != "remark"]
     return Resolved(replace(wanted, model_data=uri), tuple(findings), directory, upload_to, archive)
 
 
@@ -94,7 +94,7 @@ def _role(session: Session, given: str | None, findings: list[Finding]) -> str |
         if isinstance(refusal, CallError) and refusal.code in ("NoSuchEntity", "NoSuchEntityException"):
             findings.append(error("role", f"account {session.account} has no role {name!r}: `aws iam list-roles`"))
             return None
-        findings.append(note("role", f"IAM could not be asked for its ARN ({refusal})"))
+        findings.append(remark("role", f"IAM could not be asked for its ARN ({refusal})"))
         return f"arn:{session.partition}:iam::{session.account}:role/{given or name}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from bloomery.errors import AccessError, CallError
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.finding import Finding, error, note
+from bloomery.sagemaker.finding import Finding, error, remark
 from bloomery.sagemaker.session import Session
 
 _START = 256 * 1024  # bytes of an archive that are looked at
@@ -70,7 +70,7 @@ def _bucket(session: Session, what: str, bucket: str, *, needed_here: bool) -> I
     try:
         found = session.call("s3", "HeadBucket", Bucket=bucket)
     except AccessError:
-        yield note(what, f"bucket {bucket} may not be looked at; the execution role needs to read it, not you")
+        yield remark(what, f"bucket {bucket} may not be looked at; the execution role needs to read it, not you")
         return
     except CallError as refusal:
         if refusal.code == "301":
@@ -87,7 +87,7 @@ def _bucket(session: Session, what: str, bucket: str, *, needed_here: bool) -> I
                 what, f"bucket {bucket} is in {region}, and SageMaker in {session.region} reads only from there"
             )
         else:
-            yield note(what, f"bucket {bucket} is in {region}: fetching it to {session.region} costs money and time")
+            yield remark(what, f"bucket {bucket} is in {region}: fetching it to {session.region} costs money and time")
 
 
 def _list(session: Session, bucket: str, prefix: str) -> list[tuple[str, int]]:
@@ -106,7 +106,7 @@ def _prefix(session: Session, bucket: str, prefix: str, uri: str) -> Iterator[Fi
         if any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts):
             yield error("model data", f"the key {prefix}{name} cannot become a file below /opt/ml/model")
     if any(name.endswith(".tar.gz") for name in names):
-        yield note(
+        yield remark(
             "model data", f"{uri} holds a .tar.gz, which is not unpacked there: name the archive itself if it is it"
         )
 
@@ -115,7 +115,7 @@ def _archive(session: Session, bucket: str, key: str, uri: str) -> Iterator[Find
     try:
         head = session.call("s3", "HeadObject", Bucket=bucket, Key=key)
     except AccessError:
-        yield note("model data", f"{uri} may not be looked at; the execution role needs to read it, not you")
+        yield remark("model data", f"{uri} may not be looked at; the execution role needs to read it, not you")
         return
     except CallError as refusal:
         if refusal.code not in _ABSENT:
@@ -124,7 +124,7 @@ def _archive(session: Session, bucket: str, key: str, uri: str) -> Iterator[Find
         return
     size = int(head["ContentLength"])
     if size > _LARGE:
-        yield note(
+        yield remark(
             "model data",
             f"the archive has {size / 1e9:.1f} GB, and is unpacked on one core, at some 0.15 GB/s: leave weights out",
         )

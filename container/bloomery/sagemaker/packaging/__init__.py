@@ -3,8 +3,8 @@
 ``package`` makes the archive, ``upload`` brings it to S3.
 """
 
+from bloomery.sagemaker.finding import Finding
 from bloomery.sagemaker.packaging.archive import Archive, package
-from bloomery.sagemaker.packaging.finding import Finding
 from bloomery.sagemaker.packaging.uploading import upload
 
 __all__ = ["Archive", "Finding", "package", "upload"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from bloomery.errors import PackagingError
-from bloomery.sagemaker.packaging.finding import Finding, by_place
+from bloomery.sagemaker.finding import Finding, in_order
 from bloomery.sagemaker.packaging.linting import AT_THE_ROOT, lint
 from bloomery.sagemaker.packaging.members import Member, Members, collect
 from bloomery.sagemaker.packaging.stored_gzip import StoredGzip
@@ -65,7 +65,7 @@ def package(
         raise PackagingError(f"--top {top}: a directory's name has letters, digits, '.', '_' and '-'")
     members = collect(source, exclude, target)
     try:
-        findings = by_place(lint(source, members, top, allow_large=allow_large))
+        findings = in_order(lint(source, members, top, allow_large=allow_large))
     except OSError as error:  # a file that went away meanwhile
         raise PackagingError(f"{directory} cannot be packaged: {error}") from error
     grave = [each for each in findings if each.level == "error" or (strict and each.level == "warning")]
@@ -94,7 +94,7 @@ def _target(output: str | os.PathLike[str] | None) -> Path | None:
 
 def _refusal(directory: object, grave: list[Finding]) -> str:
     count = f"{len(grave)} things are" if len(grave) > 1 else "one thing is"
-    return f"{directory} is not packaged, {count} wrong:\n" + "\n".join(f"  {each}" for each in grave)
+    return f"{directory} is not packaged, {count} wrong:\n" + "\n".join(f"  {each.labelled}" for each in grave)
 
 
 def _written(members: Members, prefix: str, target: Path | None) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from bloomery.sagemaker.packaging.finding import Finding
+from bloomery.sagemaker.finding import Finding
 from bloomery.sagemaker.packaging.image_modules import MODULES, OURS
 from bloomery.sagemaker.packaging.members import Member
 from bloomery.sagemaker.packaging.requirements import Requirements, normalised

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from bloomery.sagemaker.packaging.finding import Finding
+from bloomery.sagemaker.finding import Finding
 from bloomery.sagemaker.packaging.members import Member
 
 LARGEST = 50 * 10**6  # bytes of a file that can be code

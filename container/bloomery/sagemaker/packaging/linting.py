@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bloomery.errors import ConfigurationError
+from bloomery.sagemaker.finding import Finding, Level
 from bloomery.sagemaker.packaging import contents, requirements
 from bloomery.sagemaker.packaging.code import CodeCheck
-from bloomery.sagemaker.packaging.finding import Finding, Level
 from bloomery.sagemaker.packaging.members import Members
 from bloomery.settings import portable, properties, source
 from bloomery.settings.layers import Layer

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from bloomery.sagemaker.packaging.finding import Finding
+from bloomery.sagemaker.finding import Finding
 
 # What programs leave behind, and nobody wants to serve.
 _CACHES = re.compile(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bloomery.sagemaker.packaging.finding import Finding, Level
+from bloomery.sagemaker.finding import Finding, Level
 from bloomery.sagemaker.packaging.members import Member
 from bloomery.settings.secret import redact
 
