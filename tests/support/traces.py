@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from pathlib import Path
 
 _VARIABLE = "BLOOMERY_TEST_MARK"
 _SHARED_MEMORY = Path("/dev/shm")
+_SETTLED = 5.0  # seconds
 
 
 @dataclass
@@ -35,8 +38,11 @@ class Traces:
         return found
 
     def shared_memory(self) -> set[str]:
-        """Files in /dev/shm that were not there before."""
-        return set(_shared_memory() - self._shared)
+        """Files in /dev/shm that were not there before and that no living process has: other tests run meanwhile."""
+        deadline = time.monotonic() + _SETTLED
+        while (found := _shared_memory() - self._shared - _mapped()) and time.monotonic() < deadline:
+            time.sleep(0.1)  # somebody else's may be about to be mapped, or to go
+        return set(found)
 
     def gone_within(self, seconds: float) -> bool:
         """Whether all of its processes end in time."""
@@ -46,6 +52,18 @@ class Traces:
                 return False
             time.sleep(0.02)
         return True
+
+
+def _mapped() -> set[str]:
+    """Names of the files in /dev/shm that some process has mapped or open."""
+    found: set[str] = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            found |= set(re.findall(rf"{_SHARED_MEMORY}/(\S+)", (directory / "maps").read_text()))
+            found |= {Path(os.readlink(link)).name for link in (directory / "fd").iterdir()}
+        except OSError:
+            continue  # it ended meanwhile, or is somebody else's
+    return found
 
 
 def _shared_memory() -> frozenset[str]:

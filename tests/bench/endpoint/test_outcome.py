@@ -93,7 +93,7 @@ def test_cost_by_hand() -> None:
     # 32.77 an hour at 37.1 tokens/s: BLOOM-176B on p4d in the published table.
     told = cost(32.77, {"requests_per_s": 0.0362, "output_tokens_per_s": 37.1})
     assert told["per_million_output_tokens"] == pytest.approx(245.36, abs=0.01)
-    assert told["per_1000_requests"] == pytest.approx(251.46, abs=0.01)
+    assert told["per_thousand_requests"] == pytest.approx(251.46, abs=0.01)
 
 
 def test_the_published_row_reckons_tokens_by_the_median_call() -> None:

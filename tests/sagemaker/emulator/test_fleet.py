@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,14 +21,19 @@ from bloomery.sagemaker.emulator.deployment import EndpointSpec, ImageRule, Mode
 
 def left(world: World) -> list[object]:
     """Processes below this one that belong to containers, and what containers have on disk."""
-    found: list[object] = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "echo_container.py" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return [*found, *(world.around.state / "instances").glob("*")]
+    return [*_containers(psutil.Process()), *(world.around.state / "instances").glob("*")]
+
+
+def _containers(parent: psutil.Process) -> Iterator[psutil.Process]:
+    """Those of the fleet in this process: an emulator that other tests have left running has its own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in parent.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = " ".join(process.cmdline())
+                if "echo_container.py" in command and "sagemaker-local" not in command:
+                    yield process
+                if "sagemaker-local" not in command:
+                    yield from _containers(process)
 
 
 async def failure(world: World, spec: EndpointSpec) -> str:

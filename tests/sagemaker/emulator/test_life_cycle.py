@@ -79,21 +79,20 @@ def logged(emulator: Emulator, name: str) -> list[str]:
     return []
 
 
-def containers() -> list[int]:
-    """Processes of the echo container, whoever started them."""
+def containers(below: Path) -> list[int]:
+    """Processes of the echo container whose home is below a directory, whoever is their parent by now."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if str(ECHO) in process.cmdline():
+            if str(ECHO) in process.cmdline() and process.environ().get("HOME", "").startswith(f"{below}/"):
                 found.append(process.pid)
     return found
 
 
 @pytest.fixture
-def no_orphans() -> Callable[[], None]:
-    """Asserts that every container that runs was there before."""
-    before = set(containers())
-    return lambda: until(lambda: not set(containers()) - before, "all containers have ended", 20)
+def no_orphans(tmp_path: Path) -> Callable[[], None]:
+    """Asserts that no container of this test's emulators runs."""
+    return lambda: until(lambda: not containers(tmp_path), "all containers have ended", 20)
 
 
 def package(path: Path) -> Path:
@@ -211,6 +210,7 @@ def test_endpoints_come_back_after_kill_9_and_nothing_is_orphaned(
         in_service(emulator, serving)
         starting = create(emulator, {"Image": "echo", "Environment": {"SLOW_START": "3"}})
         until(lambda: logged(emulator, starting), "its container runs")
+        assert len(containers(tmp_path)) == 3
         emulator.kill()
         no_orphans()
     with emulating(tmp_path / "state", *ECHO_IMAGE) as emulator:

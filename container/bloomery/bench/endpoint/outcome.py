@@ -17,6 +17,7 @@ from bloomery.bench.endpoint.call import Call
 from bloomery.bench.endpoint.goodput import Objective, good
 from bloomery.bench.endpoint.load import Level
 from bloomery.bench.endpoint.surroundings import Share
+from bloomery.sagemaker.operating.cost import Cost, Throughput
 
 _TIMELINE = 120  # calls that a picture shows
 BUSY_OTHERS, BUSY_CLIENT = 0.1, 0.8
@@ -125,9 +126,10 @@ class Outcome:
 
 def cost(price_per_hour: float, throughput: dict[str, float]) -> dict[str, float | None]:
     """In the currency of the price, while the endpoint is used as much as in this measurement."""
-    requests, tokens = throughput["requests_per_s"], throughput["output_tokens_per_s"]
-    return {
-        "per_hour": price_per_hour,
-        "per_1000_requests": round(price_per_hour / 3.6 / requests, 6) if requests else None,
-        "per_million_output_tokens": round(price_per_hour / 3600 / tokens * 1e6, 6) if tokens else None,
+    told = Cost(price_per_hour, Throughput(**throughput))
+    each = {
+        "per_hour": told.per_hour,
+        "per_thousand_requests": told.per_thousand_requests,
+        "per_million_output_tokens": told.per_million_tokens,
     }
+    return {name: value if value is None else round(value, 6) for name, value in each.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
 CAPACITY = re.compile(r"InsufficientInstanceCapacity|insufficient capacity", re.IGNORECASE)
 
-# The first row that fits the end of the log, else the first that fits the reason: a log knows the cause.
+# The first row that fits the end of the log, else what our own server's report says there, else the first that fits the
+# reason: a log knows the cause.
 _LOG = (
     (
         re.compile(r"out of memory|OutOfMemory|CUDA_ERROR_OUT_OF_MEMORY|MemoryError|Cannot allocate memory|oom-kill"),
@@ -82,11 +84,20 @@ _REASON = (
 )
 
 
+def reported(log: Sequence[str], name: str) -> str | None:
+    """What our own server's report of a failed load says under ``name`` ("what", "to do"), in one line."""
+    start = f"{name:>8}: "
+    at = next((index for index, line in enumerate(log) if line.startswith(start)), None)
+    if at is None:
+        return None
+    more = itertools.takewhile(lambda line: line.startswith(" " * len(start)), log[at + 1 :])
+    return " ".join([log[at].removeprefix(start).strip(), *(line.strip() for line in more)])
+
+
 def advice(reason: str, log: Sequence[str] = ()) -> str | None:
     """For a FailureReason and the last lines of the log; None when we know none."""
-    tail = "\n".join(log)
-    for rows, text in ((_LOG, tail), (_REASON, reason)):
-        for pattern, what in rows:
-            if pattern.search(text):
-                return what
-    return None
+    return _first(_LOG, "\n".join(log)) or reported(log, "to do") or _first(_REASON, reason)
+
+
+def _first(rows: Sequence[tuple[re.Pattern[str], str]], text: str) -> str | None:
+    return next((what for pattern, what in rows if pattern.search(text)), None)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bloomery.errors import AccessError, EndpointFailedError, SageMakerError
-from bloomery.sagemaker.deploying.advice import advice
+from bloomery.sagemaker.deploying.advice import advice, reported
 from bloomery.sagemaker.deploying.events import Event, Note, Progress
 from bloomery.sagemaker.operating.absence import ask
 from bloomery.sagemaker.operating.logs import LogLine, Logs, group_of_component, group_of_endpoint
@@ -85,6 +85,8 @@ def failed(name: str, reason: str, log: tuple[str, ...], kind: Kind) -> Endpoint
     reason = reason or "SageMaker gives no reason"
     what = advice(reason, log)
     lines = [f"{kind.word} {name} failed: {reason}"]
+    cause = reported(log, "what")
+    lines += [f"the container says: {cause}"] if cause else []
     lines += [f"what to do: {what}"] if what else []
     return EndpointFailedError("\n".join(lines), reason, log)
 

@@ -97,7 +97,7 @@ def cost_table(reports: Sequence[Report]) -> str:
             [
                 report["name"],
                 f"{report['cost']['per_hour']:g}",
-                _number(report["cost"]["per_1000_requests"], 4),
+                _number(report["cost"]["per_thousand_requests"], 4),
                 _number(report["cost"]["per_million_output_tokens"], 4),
                 report["best_level"],
             ]
