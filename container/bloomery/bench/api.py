@@ -47,14 +47,14 @@ def measure(
     prompts: by default random ones. objectives: such as ``"ttft=500ms,tpot=50ms"``. price_per_hour: USD. name: in the
     report. Raises ConfigurationError, TargetError, CallError and BenchmarkError.
     """
-    levels: tuple[Level, ...] = (Level("concurrency", 1, requests or plan.TABLE_CALLS, None),)
+    levels: tuple[Level, ...] = (plan.table_level(requests),)
     if not table:
         levels = plan.read_levels(sweep=sweep, rate=rate, trace=None, burstiness=1.0, requests=requests, seconds=None)
     wanted = plan.Plan(
         name=name or endpoint,
         workload=Workload(
             prompts=tuple(prompts),
-            batch=batch or (plan.TABLE_BATCH if table else 1),
+            batch=plan.batch_size(batch, table=table),
             max_new_tokens=max_new_tokens,
             stream=not table,
         ),

@@ -71,7 +71,7 @@ def _plan(wanted: Wanted, endpoint: Opened) -> plan.Plan:
         dialect=endpoint.dialect,
         prompts=prompts,
         words=words,
-        batch=wanted.batch or (plan.TABLE_BATCH if wanted.table else 1),
+        batch=plan.batch_size(wanted.batch, table=wanted.table),
         max_new_tokens=wanted.max_new_tokens,
         stream=wanted.stream and not wanted.table,
         parameters=plan.read_parameters(wanted.parameters),
@@ -106,8 +106,7 @@ def _levels(wanted: Wanted) -> tuple[Level, ...]:
         )
     if wanted.sweep or wanted.rate or wanted.trace:
         raise ConfigurationError("--table: its calls come one after the other; leave out --sweep, --rate and --trace")
-    number = wanted.requests or (None if wanted.seconds else plan.TABLE_CALLS)
-    return (Level("concurrency", 1, number, wanted.seconds),)
+    return (plan.table_level(wanted.requests, wanted.seconds),)
 
 
 def _earlier(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from bloomery.bench.endpoint.load import Level
 from bloomery.bench.endpoint.workload import Workload
 from bloomery.errors import ConfigurationError
 
-TABLE_BATCH, TABLE_CALLS = 4, 30  # prompts per request, as published; and requests
+_TABLE_BATCH, _TABLE_CALLS = 4, 30  # prompts per request, as published; and requests
 DEFAULT_SWEEP = "concurrency=1,2,4,8"
 _PER_CONNECTION = 8  # requests, so that the beginning and the end of a level, when fewer are under way, weigh little
 _SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kKMGTP]?)(i?)(?:B(?:/s)?)?")
@@ -49,6 +49,16 @@ class Plan:
     limit: Limit | None = None
     load_seconds: float | None = None
     counter: TokenCounter | None = None
+
+
+def batch_size(wanted: int | None, *, table: bool) -> int:
+    """Prompts per request."""
+    return wanted or (_TABLE_BATCH if table else 1)
+
+
+def table_level(requests: int | None, seconds: float | None = None) -> Level:
+    """The published table's calls come one after the other."""
+    return Level("concurrency", 1, requests or (None if seconds else _TABLE_CALLS), seconds)
 
 
 def read_levels(

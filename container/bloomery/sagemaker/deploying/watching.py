@@ -14,11 +14,11 @@ from bloomery.errors import AccessError, EndpointFailedError, SageMakerError
 from bloomery.sagemaker.deploying.advice import advice, reported
 from bloomery.sagemaker.deploying.events import Event, Note, Progress
 from bloomery.sagemaker.operating.absence import ask
+from bloomery.sagemaker.operating.description import CHANGING
 from bloomery.sagemaker.operating.logs import LogLine, Logs, group_of_component, group_of_endpoint
 from bloomery.sagemaker.session import Session
 
 TAIL = 60  # lines of a failed endpoint's log
-_CHANGING = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 _PREPARED = "a machine is found, image and model data are brought there"
 _STARTS = "the container starts"
 _LOADING = re.compile(r"\bloading: ([^,]{1,80}), \d+ s so far")
@@ -74,7 +74,7 @@ def watch(session: Session, name: str, kind: Kind = ENDPOINT) -> Iterator[Event]
                         tail.append(line.text)
                     yield line
             raise failed(name, found.get("FailureReason", ""), tuple(tail), kind)
-        if status not in _CHANGING:
+        if status not in CHANGING:
             return
         time.sleep(_PAUSE[session.target])
         found = _present(session, name, kind)
