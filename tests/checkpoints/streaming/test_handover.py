@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.checkpoints.landings import BytesLanding
+from tests.checkpoints.streaming.landings import BytesLanding
 from tests.support.counted_source import CountedSource
 
 from bloomery.checkpoints.streaming.blocks import CHUNK_BYTES, Segment
@@ -22,7 +22,7 @@ from bloomery.checkpoints.streaming.neighbours import SLOTS
 from bloomery.checkpoints.streaming.stream import Streamer
 from bloomery.errors import CheckpointError
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 class Meeting:
@@ -195,7 +195,7 @@ def test_ranks_that_load_different_things_are_told_so(directory: Path, other: st
 DIES = """
 import os, signal, sys, time
 from pathlib import Path
-from tests.checkpoints.test_handover import segments
+from tests.checkpoints.streaming.test_handover import segments
 from tests.support.counted_source import CountedSource
 from bloomery.checkpoints.streaming.handover import open_handover
 from bloomery.checkpoints.streaming.stream import Streamer

@@ -19,7 +19,7 @@ from tests.support.web_server import WebServer, web_server
 from bloomery.checkpoints.sources.hub import hub_source
 from bloomery.errors import CheckpointError
 
-CONTAINER = Path(__file__).parents[2] / "container"
+CONTAINER = Path(__file__).parents[3] / "container"
 WEIGHTS = bytes(range(256)) * 100
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS, "tokenizer/vocab.txt": b"To\nbe", "empty.txt": b""}
 READ = """
