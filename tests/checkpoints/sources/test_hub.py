@@ -132,6 +132,11 @@ def test_what_a_hub_refuses_is_explained(
     assert message in run(tmp_path, uri, server.url, revision)
 
 
+def test_a_gated_model_that_may_be_listed_is_explained_too(hub: Hub, server: WebServer, tmp_path: Path) -> None:
+    hub.is_gated = True
+    assert "org/name is gated: accept its licence on the hub" in run(tmp_path, "org/name", server.url)
+
+
 def test_a_hub_that_cannot_be_reached_is_said_with_where_was_looked(tmp_path: Path) -> None:
     told = run(tmp_path, "org/name", "http://127.0.0.1:1")
     assert "UnreachableError" in told

@@ -155,6 +155,29 @@ def test_a_rank_that_gives_up_says_why_to_the_others(directory: Path) -> None:
     assert "config.json is of another model" in str(error)
 
 
+def test_a_rank_that_cannot_use_what_it_is_handed_is_no_hang(directory: Path) -> None:
+    """Its landing may raise anything: a GPU's error, for instance."""
+    source = CountedSource(directory)
+
+    class Broken(BytesLanding):
+        def land(self, position: int, data: memoryview) -> None:
+            raise RuntimeError("the device is lost")
+
+    def work(rank: int, handover: Handover) -> None:
+        stream = Streamer(source, connections=3, handover=handover)
+        _, segment = segments(source, "small")  # one block, which rank 0 reads
+        broken = Segment(Broken(segment.length), segment.entry, 0, 0, segment.length)
+        shared = [broken] if rank == 1 else [segment]
+        try:
+            stream.read([], shared).wait()
+        except (CheckpointError, RuntimeError) as error:
+            stream.close(error)
+            raise CheckpointError(str(error)) from error
+        stream.close()
+
+    assert all("the device is lost" in str(error) for error in together(2, work))
+
+
 def test_a_rank_that_stops_early_keeps_nobody_waiting(directory: Path) -> None:
     source = CountedSource(directory)
 
