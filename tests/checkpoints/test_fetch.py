@@ -345,6 +345,17 @@ class TestCutShort:
         assert files_of(target)["model.safetensors"] == weights
         assert len({start for _, start, _ in bucket.read}) == 6
 
+    def test_what_was_under_way_takes_no_room_twice(
+        self, bucket: Bucket, uri: str, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = tmp_path / "target"
+        self.interrupt(bucket, uri, target)
+        staged = target / ".fetching" / "files" / "model.safetensors"
+        staged.write_bytes(staged.read_bytes())  # no hole is left in it
+        monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": (64 << 20) + 5000})())
+        fetch_into(open_source(uri), target, options=SMALL_PARTS)
+        assert files_of(target)["model.safetensors"] == weights
+
     def test_what_a_power_cut_took_of_a_part_is_read_again(
         self, bucket: Bucket, uri: str, weights: bytes, tmp_path: Path
     ) -> None:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from bloomery.checkpoints.choice import wanted_files
-from bloomery.checkpoints.disk import integrity, journal, publish
+from bloomery.checkpoints.disk import integrity, journal, publish, room
 from bloomery.checkpoints.disk.journal import Journal, Written
 from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.disk.publish import Kept, Record
-from bloomery.checkpoints.disk.room import check_room
 from bloomery.checkpoints.disk.staging import StagedFile, resumable
 from bloomery.checkpoints.disk.vouching import Vouched, unvouched, vouched
 from bloomery.checkpoints.progress import Progress, megabytes
@@ -229,7 +228,10 @@ class _Delivery:
         done = sum(part.length for parts in written for part in parts)
         if done:
             log.info("%s: going on from %s of an earlier fetch", self._source.uri, megabytes(done))
-        check_room(self._source.uri, self._target, total - done)
+        # What was under way when a fetch was killed takes its room already, and is written over.
+        room.check_room(
+            self._source.uri, self._target, sum(room.to_come(self._path(entry), entry.size) for entry in missing)
+        )
         progress = Progress(PHASE, total, what=self._source.uri, done=done, seen=self._seen)
         files: list[StagedFile] = []
         with ExitStack() as stack:
