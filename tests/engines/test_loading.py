@@ -81,6 +81,12 @@ class TestReader:
         with pytest.raises(CheckpointError, match=rf"holds {MATRIX} twice: in a\.safetensors and in b\.safetensors"):
             CheckpointReader(bloom)
 
+    def test_an_index_that_promises_too_much_is_named(self, bloom: Path) -> None:
+        (bloom / "model.safetensors.index.json").write_text('{"weight_map": {"other": "model.safetensors"}}')
+
+        with pytest.raises(CheckpointError, match=r"model\.safetensors lacks other, which the index says it holds"):
+            CheckpointReader(bloom).get("other")
+
     def test_ranges_of_rows_are_joined(self, bloom: Path) -> None:
         whole = weights(bloom)[MATRIX]
 

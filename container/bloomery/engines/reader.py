@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from bloomery.checkpoints.checkpoint import refusal
 from bloomery.checkpoints.splitting.pickled import PickledFile
@@ -218,7 +218,10 @@ class CheckpointReader:
             raise CheckpointError(f"{self.path} holds no tensor {name!r}; it has {len(self._where)} others")
         file, stored = self._where[name]
         handle = self._open(file)
-        return handle.get_slice(stored)
+        try:
+            return handle.get_slice(stored)
+        except SafetensorError as error:
+            raise CheckpointError(f"{file} lacks {stored}, which the index says it holds: fetch it again") from error
 
     def _open(self, file: Path) -> Any:
         if file not in self._handles:
