@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.bench.fetching_clients import Client, clients
-from bloomery.bench.measure import ProcessorTime, Runs, TreePeak
+from bloomery.bench.measure import ProcessorTime, Runs, TreePeak, in_order
 from bloomery.bench.s3_server import BUCKET, S3Server, s3_server, write_checkpoint
 from bloomery.errors import CheckpointError
 
@@ -68,10 +68,8 @@ def _compare(rounds: int, name: str, size: int, shards: int, scratch: Path) -> l
         results = [Result(name, client.name, size) for client in contestants]
         _run(contestants[0], server, scratch, served)  # the server computes its checksums once
         for turn in range(rounds):
-            for index in range(len(contestants)):
-                # Everybody follows everybody else, so that nobody profits from a predecessor.
-                chosen = (index + turn) % len(contestants)
-                results[chosen].runs.append(_run(contestants[chosen], server, scratch, served))
+            for client, result in in_order(list(zip(contestants, results, strict=True)), turn):
+                result.runs.append(_run(client, server, scratch, served))
     return results
 
 
