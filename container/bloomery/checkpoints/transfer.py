@@ -61,7 +61,7 @@ class Transfer:
                 self._queue.extendleft(reversed(parts))
             else:
                 self._queue.extend(parts)
-            for _ in range(min(len(parts) - self._idle, self._connections - len(self._threads))):
+            for _ in range(min(len(self._queue) - self._idle, self._connections - len(self._threads))):
                 thread = threading.Thread(target=self._work, name=f"transfer-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()

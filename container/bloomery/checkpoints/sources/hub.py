@@ -149,9 +149,7 @@ class HubSource:
                 self.name, revision=self.revision, files_metadata=True, timeout=_METADATA_SECONDS
             )
         except errors.GatedRepoError as error:
-            raise CheckpointError(
-                f"{self._uri} is gated: accept its licence on the hub, then set HF_TOKEN to a token of that account."
-            ) from error
+            raise _gated(self._uri) from error
         except errors.RepositoryNotFoundError as error:
             raise CheckpointError(
                 f"{self._uri} is neither a directory here (looked in {Path.cwd()}) nor a model on the hub: check the "
@@ -197,6 +195,8 @@ class HubConnection:
                 yield FileBody(file.fileno(), path, start, length)
             return
         with self._web.get(self._source.url(entry.name), asked(start, length), what) as answer:
+            if answer.headers.get("x-error-code") == "GatedRepo":  # anybody may list the files of a gated model
+                raise _gated(self._source.uri)
             if answer.status not in (200, 206):
                 raise refused(answer, what)
             yield range_body(answer, entry, start, length, what)
@@ -204,6 +204,12 @@ class HubConnection:
     def close(self) -> None:
         """As ``source.Connection`` has it."""
         self._web.close()
+
+
+def _gated(uri: str) -> CheckpointError:
+    return CheckpointError(
+        f"{uri} is gated: accept its licence on the hub, then set HF_TOKEN to a token of that account."
+    )
 
 
 def _library() -> Any:

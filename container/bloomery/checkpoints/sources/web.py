@@ -9,7 +9,7 @@ import base64
 import ipaddress
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -106,10 +106,12 @@ class Probed:
     validator: str
 
 
-def probe(connection: WebConnection, url: str, what: str) -> Probed | None:
-    """Size and validator of the file at ``url``, None when there is none. One attempt. Raises CheckpointError."""
+def probe(connection: WebConnection, url: str, what: str, absent: Collection[int] = ABSENT) -> Probed | None:
+    """Size and validator of the file at ``url``, None when there is none, as the statuses ``absent`` say. One attempt.
+    Raises CheckpointError.
+    """
     with connection.get(url, asked(0, 1), what) as answer:
-        if answer.status in ABSENT:
+        if answer.status in absent:
             return None
         validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
         total = _TOTAL.fullmatch(answer.headers.get("content-range", ""))
