@@ -94,8 +94,8 @@ def refuse_too_many(groups: int, ranks: int) -> None:
     most = max(_MOST_PROCESSES, _MOST_PER_CORE * cores)
     if groups * ranks > most:
         raise ConfigurationError(
-            f"minWorkers={groups} and {ranks} process(es) per group are {groups * ranks} processes for one model; a machine "
-            f"of {cores} cores takes {most} at most; lower minWorkers or tensor_parallel_degree"
+            f"minWorkers={groups} and {ranks} process(es) per group are {groups * ranks} processes for one model; "
+            f"a machine of {cores} cores takes {most} at most; lower minWorkers or tensor_parallel_degree"
         )
 
 
