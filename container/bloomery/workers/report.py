@@ -30,7 +30,7 @@ _HINTS = {
         "the engines are not installed here: pip install 'bloomery[engines]'"
     ),
     r"No module named 'djl_python\.": (
-        "bloomery has no such part of DJLServing's library (docs/compatibility.md says what there is); take the import out"
+        "bloomery has no such part of DJLServing's library; docs/compatibility.md says what there is"
     ),
     r"ModuleNotFoundError|No module named": (
         "name the missing package in a requirements.txt in the model directory, or install it into the workers' Python "
