@@ -9,10 +9,10 @@ from bloomery import cli
 from bloomery.cli.account import Account, confirm, show
 from bloomery.cli.human import money
 from bloomery.cli.interruption import terminable
-from bloomery.cli.telling import Teller
 from bloomery.errors import ConfigurationError, EndpointFailedError, SageMakerError
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.ordering import Order, Prepared, carry_out, prepare
+from bloomery.sagemaker.deploying.telling import Teller
 from bloomery.sagemaker.operating.prices import Prices
 from bloomery.sagemaker.session import DEFAULT_REGION, DEFAULT_URL, Session
 
