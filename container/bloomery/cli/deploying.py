@@ -46,9 +46,13 @@ def _made(session: Session, prepared: Prepared, order: Order) -> int:
         except (KeyboardInterrupt, SageMakerError):
             tell.stop()
             if tell.left:
+                sure = f"Endpoint {name}" in tell.left
                 print(
-                    f"endpoint {name} goes on without this command. Look: bloomery status {name}{_where(session)}; "
-                    f"delete: bloomery delete {name}{_where(session)}",
+                    f"endpoint {name} goes on without this command. "
+                    if sure
+                    else f"left: {', '.join(sorted(tell.left))}, and perhaps an endpoint. ",
+                    f"Look: bloomery status {name}{_where(session)}; delete: bloomery delete {name}{_where(session)}",
+                    sep="",
                     file=sys.stderr,
                 )
             raise
