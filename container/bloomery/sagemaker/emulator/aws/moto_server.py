@@ -12,7 +12,8 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-_ACCOUNT, _KEY = "123456789012", "bloomery-local"  # moto's, and the key that ``sagemaker-local env`` gives
+_ACCOUNT = "123456789012"  # moto's
+_NO_KEY = "AKIAEXAMPLE"  # what moto reads where a key is not in AWS's form, as that of ``sagemaker-local env`` is not
 _ROLE = "bloomery-local"
 _SOON_WANTED = ("s3", "sts", "iam", "logs", "monitoring")  # names by which requests are signed
 
@@ -56,7 +57,7 @@ def _assume_execution_role() -> None:
         duration=3600,
         external_id="",
     )
-    assumed.access_key_id = _KEY
+    assumed.access_key_id = _NO_KEY
 
 
 def _warm_up(application: Any) -> None:
