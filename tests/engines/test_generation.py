@@ -58,8 +58,7 @@ def test_rows_of_different_lengths_continue_as_if_they_were_alone(engine) -> Non
 
 def test_a_checkpoint_that_was_saved_without_cache_continues_its_whole_text(tmp_path: Path) -> None:
     path = tiny_model("llama", tmp_path)
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**config, "use_cache": False}))
+    (path / "generation_config.json").write_text(json.dumps({"use_cache": False}))
     engine = accelerate.load(path, max_tokens=64)
 
     assert tokens(engine, [LONG], max_new_tokens=8) == [reference(engine, LONG, max_new_tokens=8, do_sample=False)]

@@ -122,7 +122,7 @@ class TransformersEngine:
         if parameters.do_sample:
             given |= {"temperature": parameters.temperature, "top_k": parameters.top_k, "top_p": parameters.top_p}
         given["pad_token_id"] = self._pad()
-        # Trainers write false into config.json, and MPT has it so: every step would then read the whole text again.
+        # Trainers leave false in checkpoints, and MPT has it so: every step would then read the whole text again.
         given["use_cache"] = True
         if parameters.num_beams > 1 and parameters.ignore_eos:
             given["min_new_tokens"] = parameters.max_new_tokens  # a beam that could end early would be cut there
