@@ -30,6 +30,8 @@ from bloomery.errors import CheckpointError
 log = logging.getLogger(__name__)
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
+# The address that a browser shows of a model; that of a file (…/resolve/…) is fetched like any other.
+PAGE = re.compile(r"https?://(?:www\.)?huggingface\.co/(?P<id>[\w.-]+/[\w.-]+?)/?(?:tree/[^?]*)?$")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _METADATA_SECONDS = 30.0
 
