@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
+from bloomery.checkpoints import safetensors_header
 from bloomery.checkpoints.checkpoint import refusal
 from bloomery.checkpoints.splitting.pickled import PickledFile
 from bloomery.checkpoints.splitting.presharded import CONFIG, is_split
@@ -242,6 +243,8 @@ def open_tensors(file: Path) -> Any:
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} is missing: the download is incomplete, or the index is wrong") from error
     except Exception as error:
+        if file.suffix == ".safetensors":
+            safetensors_header.of_file(file)  # says more precisely what is wrong, if it is the header
         raise CheckpointError(f"{file} cannot be read as a checkpoint: {error}") from error
 
 

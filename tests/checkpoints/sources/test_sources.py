@@ -69,6 +69,16 @@ class TestOpening:
         with pytest.raises(CheckpointError, match=message):
             open_source(uri)
 
+    @pytest.mark.parametrize("path", ["", "/", "/tree/main", "/tree/main/onnx"])
+    def test_a_page_of_the_hub_is_refused_with_the_models_id(self, path: str) -> None:
+        with pytest.raises(
+            CheckpointError, match=r"a page of the hub: name the model by its id, facebook/opt-1\.3b\.$"
+        ):
+            open_source(f"https://huggingface.co/facebook/opt-1.3b{path}")
+
+    def test_a_file_of_the_hub_is_fetched_like_any_other(self) -> None:
+        assert isinstance(open_source("https://huggingface.co/facebook/opt-1.3b/resolve/main/"), HttpsSource)
+
     @pytest.mark.parametrize("uri", ["s3://", "s3:///model"])
     def test_an_address_without_a_bucket_is_refused(self, uri: str) -> None:
         with pytest.raises(CheckpointError, match="write s3://bucket/prefix"):

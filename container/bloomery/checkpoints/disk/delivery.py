@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from bloomery.checkpoints.carrying import carriers
+from bloomery.checkpoints.carrying.carriers import Carriers
 from bloomery.checkpoints.choice import wanted_files
 from bloomery.checkpoints.disk import integrity, journal, publish, room
 from bloomery.checkpoints.disk.journal import Journal, Written
@@ -22,9 +24,11 @@ from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.disk.publish import Kept, Record
 from bloomery.checkpoints.disk.staging import StagedFile, resumable
 from bloomery.checkpoints.disk.vouching import Vouched, unvouched, vouched
+from bloomery.checkpoints.part import Part
 from bloomery.checkpoints.progress import Progress, megabytes
 from bloomery.checkpoints.source import ChangedError, Entry, Source, UnreachableError
-from bloomery.checkpoints.transfer import POLICY, Part, Transfer
+from bloomery.checkpoints.transfer import POLICY, Transfer
+from bloomery.checkpoints.wire.http import Http
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 from bloomery.processes.machine import cores
@@ -36,6 +40,7 @@ PHASE = "fetching checkpoint"
 STAGING = ".fetching"
 _WEIGHTS = (".safetensors", ".bin", integrity.INDEX_SUFFIX)
 _FILES, _JOURNAL = "files", "journal"
+_WORTH_PROCESSES = 1 << 30  # bytes: each process takes 0.2 s of a processor to start
 _HEADERS_FIRST = 256  # files whose first part comes before the rest of any, all of them open meanwhile
 
 
@@ -238,7 +243,10 @@ class _Delivery:
             notes = stack.enter_context(closing(Journal(self._staging / _JOURNAL)))
             stack.callback(_close, files)  # when nobody writes any more
             policy = replace(POLICY, patience=self._options.patience)
-            transfer = stack.enter_context(Transfer(self._source, self._options.connections, progress.add, policy))
+            http = self._http(stack, total - done)
+            transfer = stack.enter_context(
+                Transfer(self._source, self._options.connections, progress.add, policy, http)
+            )
 
             def again(parts: Iterable[Part]) -> None:
                 parts = list(parts)
@@ -260,6 +268,13 @@ class _Delivery:
                     progress.tell()
             transfer.wait(progress.tell)
         return progress, files
+
+    def _http(self, stack: ExitStack, size: int) -> Http | None:
+        """What makes connections whose bytes other processes read, where that is worth it; they end with ``stack``."""
+        processes = min(self._options.processes, self._options.connections)
+        if processes < 2 or size < _WORTH_PROCESSES or not carriers.IS_POSSIBLE:
+            return None
+        return stack.enter_context(Carriers(processes, self._options.connections)).http
 
     def _resumed(self, missing: Sequence[Entry]) -> list[list[Written]]:
         """For each file, the parts that an earlier fetch has left and that are intact."""

@@ -29,6 +29,8 @@ def open_source(uri: str | Path, *, revision: str | None = None, transport: Tran
     scheme, separator, _ = text.partition("://")
     if scheme == "s3" and separator:
         return S3Source(text, transport=transport)
+    if page := hub.PAGE.match(text):
+        raise CheckpointError(f"{text} is a page of the hub: name the model by its id, {page['id']}.")
     if scheme in ("https", "http") and separator:
         return HttpsSource(text, transport=transport)
     if scheme == "hf" or not separator:

@@ -28,7 +28,8 @@ from bloomery.checkpoints.sources.web import (
     refused,
     without_user,
 )
-from bloomery.checkpoints.wire.ranges import Empty, RangeBody, asked, span
+from bloomery.checkpoints.wire.http import Http, HttpConnection
+from bloomery.checkpoints.wire.ranges import Empty, asked, range_body, span
 from bloomery.checkpoints.wire.transport import Origin, Transport, shown
 from bloomery.errors import CheckpointError
 
@@ -94,17 +95,17 @@ class HttpsSource:
         """With the checksums of MANIFEST.json."""
         return manifest.vouched(entries, self._listed)
 
-    def connect(self) -> HttpsConnection:
+    def connect(self, http: Http = HttpConnection) -> HttpsConnection:
         """Opens nothing until it reads."""
-        return HttpsConnection(self, self._connection())
+        return HttpsConnection(self, self._connection(http))
 
     def url(self, name: str) -> str:
         """Where the file ``name`` is."""
         folder = self._parts.path.rpartition("/")[0] if self.is_file else self._parts.path.rstrip("/")
         return urlunsplit(self._parts._replace(path=f"{folder}/{quote(name)}", fragment=""))
 
-    def _connection(self) -> WebConnection:
-        return WebConnection(self._transport, self._locations, self._private)
+    def _connection(self, http: Http = HttpConnection) -> WebConnection:
+        return WebConnection(http(self._transport), self._locations, self._private)
 
     def _directory(self) -> list[Entry]:
         listing = self._probed([manifest.NAME], may_be_refused=True)
@@ -200,7 +201,7 @@ class HttpsConnection:
             validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
             if validator != entry.identity:
                 raise ChangedError(f"{what}: the file was replaced while it was fetched")
-            yield RangeBody(answer, entry, start, length, what)
+            yield range_body(answer, entry, start, length, what)
 
     def close(self) -> None:
         """As ``source.Connection`` has it."""
