@@ -18,6 +18,8 @@ from bloomery.workers.report import load_report
         ("ModuleNotFoundError: No module named 'torch'", "pip install 'bloomery[engines]'"),
         ("torch.OutOfMemoryError: CUDA out of memory", "does not fit"),
         ("loading took longer than model_loading_timeout=5 s", "raise option.model_loading_timeout"),
+        ("ModuleNotFoundError: No module named 'awscrt'", "pip install 'bloomery[engines]'"),
+        ("bloomery.errors.CheckpointError: x is damaged", "correct what the message names"),
         ("ValueError: bad weights", "correct the handler or the setting"),
     ],
 )

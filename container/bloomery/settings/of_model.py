@@ -62,6 +62,8 @@ class ModelReader:
             for key, each in layer.items():
                 if (problem := keys.oddity(key)) and not (layer is command and key in SERVER_KEYS):
                     self.notices.append(f"{each.origin}: {key} {problem}")
+                if keys.is_quoted(each.text):
+                    self.notices.append(f"{each.origin}: {key}: {keys.QUOTED}")
 
     def settings(self) -> ModelSettings:
         """The model's settings, checked against each other."""
