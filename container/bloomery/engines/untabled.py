@@ -1,7 +1,7 @@
 """Models that ``sharding.families`` has no table of: is what DeepSpeed's parser makes of them right?
 
-The parser cuts linear layers and nothing else. A norm over all heads at once (OLMo 2, Cohere), a norm per head (StableLM
-2 12B) and a convolution (LFM2) then stay whole beside the rank's heads, and the rank computes with another's.
+The parser cuts linear layers and nothing else. A norm over all heads at once (OLMo 2, Cohere), a norm per head
+(StableLM 2 12B) and a convolution (LFM2) then stay whole beside the rank's heads, and the rank computes with another's.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def _listed(module: nn.Module, name: str) -> bool:
 
 
 def try_out(model: Any) -> None:
-    """One token through this rank's share; all ranks must call it. Layers that were cut in two ways, or code that counts
-    heads by the config, fail here, and not at every request of an endpoint that says it is healthy.
+    """One token through this rank's share; all ranks must call it.
+
+    Layers that were cut in two ways, or code that counts heads by the config, fail here, and not at every request of an
+    endpoint that says it is healthy.
     """
     token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
     decoded = {"decoder_input_ids": token} if model.config.is_encoder_decoder else {}
