@@ -172,7 +172,7 @@ def test_a_malformed_body_is_refused_in_words(request_of: MakeInput, body: bytes
         (
             "temperature",
             0,
-            "parameters.temperature is 0: for the most probable token at every step, .*do_sample: false",
+            "parameters.temperature is 0: for the most probable token",
         ),
         ("temperature", 1e-5, "must be a number from 0.0001 to 10000.0, such as 0.7"),
         ("temperature", "hot", 'is "hot"'),

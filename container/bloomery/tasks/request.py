@@ -87,7 +87,7 @@ def _temperature(name: str, value: object) -> float:
     """Temperatures nearer to 0 overflow the logits, and 0 would divide by it."""
     if isinstance(value, int | float) and value == 0 and not isinstance(value, bool):
         raise BadRequestError(
-            f"{name} is {show(value)}: for the most probable token at every step, leave it out and send do_sample: false."
+            f"{name} is {show(value)}: for the most probable tokens, leave it out and send do_sample: false."
         )
     return number(1e-4, 1e4, 0.7)(name, value)
 
