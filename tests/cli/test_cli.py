@@ -227,3 +227,22 @@ def test_the_ready_line_names_model_and_address() -> None:
         assert line.startswith(f"ready: model laboratory on {server.url} (")
     finally:
         finish(server)
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [
+        ("awscrt", ["fetch", "s3://bucket/model", "target"]),
+        ("boto3", ["ls", "--region", "us-west-2"]),
+    ],
+)
+def test_a_command_whose_packages_are_not_installed_says_which_extra_brings_them(
+    tmp_path: Path, package: str, command: list[str]
+) -> None:
+    block = f"import sys\nsys.modules[{package!r}] = None\nsys.argv[1:] = {command!r}\n"
+    script = f"{block}from bloomery.cli import main\nmain()"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "container")}
+    arguments = [sys.executable, "-c", script]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    wanted = f"bloomery: this command needs {package}, which is not installed: pip install 'bloomery[checkpoints]'\n"
+    assert (done.returncode, done.stderr) == (2, wanted)

@@ -134,7 +134,7 @@ def test_a_temperature_alone_means_sampling_since_lmi_0_32(
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "The body is not JSON"),
+        (b"", "The body is empty"),
         (b"{", "The body is not JSON"),
         (b"\xff", "byte 0xff at offset 0"),
         (b"[1]", "The body is [1]: it must be a JSON object"),

@@ -47,6 +47,13 @@ COMMANDS = (
 )
 
 
+# What is no dependency of the core, and which extra of the package brings it.
+_EXTRAS = {
+    **dict.fromkeys(("awscrt", "boto3", "botocore", "huggingface_hub"), "checkpoints"),
+    **dict.fromkeys(("torch", "transformers", "safetensors", "numpy"), "engines"),
+}
+
+
 class _Commands(TyperGroup):
     """All commands, each made when it is asked for: to make them all takes longer than a small command's work."""
 
@@ -95,6 +102,13 @@ def main() -> None:
 
         print(f"bloomery: {redact(str(error))}", file=sys.stderr)
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        advice = f"pip install 'bloomery[{_EXTRAS[package]}]'"
+        print(f"bloomery: this command needs {package}, which is not installed: {advice}", file=sys.stderr)
+        sys.exit(CONFIGURATION)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:

@@ -6,7 +6,7 @@ import difflib
 import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -29,6 +29,9 @@ _NOT_OURS = (
     "watermarking_config", "use_cache", "cache_implementation", "cache_config", "max_time", "pad_token_id",
     "eos_token_id", "max_new_tokens", "num_beams", "do_sample",
 )  # fmt: skip
+
+# What a request may ask besides generate()'s other arguments.
+_ASKED = {field.name for field in fields(GenerationParameters)} - {"extra"}
 
 
 @dataclass
@@ -103,13 +106,13 @@ class TransformersEngine:
         known = set(GenerationConfig().to_dict())
         for name in parameters.extra:
             if name in _NOT_OURS or name not in known:
-                close = difflib.get_close_matches(name, sorted(known - set(_NOT_OURS)), 1)
+                close = difflib.get_close_matches(name, sorted(known - set(_NOT_OURS) | _ASKED), 1)
                 raise BadRequestError(
                     f"parameter {name!r} is "
                     + (
                         f"unknown{f'; did you mean {close[0]!r}?' if close else ''}"
                         if name not in known
-                        else "not served"
+                        else "not served" + ("; send max_new_tokens" if name == "max_length" else "")
                     )
                 )
         self._check_biased(parameters.extra)
