@@ -190,7 +190,12 @@ def test_a_malformed_body_is_refused_in_words(request_of: MakeInput, body: bytes
         ("max_new_tokens", "30", 'is "30": it must be an integer'),
         ("max_new_tokens", 10**30, "it must be an integer"),
         ("do_sample", "true", 'parameters.do_sample is "true": it must be true or false'),
-        ("temperature", 0, "parameters.temperature is 0: it must be a number from 0.0001 to 10000.0, such as 0.7"),
+        (
+            "temperature",
+            0,
+            "parameters.temperature is 0: for the most probable token",
+        ),
+        ("temperature", 1e-5, "must be a number from 0.0001 to 10000.0, such as 0.7"),
         ("temperature", "hot", 'is "hot"'),
         ("top_p", 1.5, "parameters.top_p is 1.5"),
         ("top_k", -1, "parameters.top_k is -1"),
