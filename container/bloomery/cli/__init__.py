@@ -49,8 +49,8 @@ COMMANDS = (
 
 # What is no dependency of the core, and which extra of the package brings it.
 _EXTRAS = {
-    **dict.fromkeys(("awscrt", "boto3", "botocore", "huggingface_hub"), "checkpoints"),
-    **dict.fromkeys(("torch", "transformers", "safetensors", "numpy"), "engines"),
+    **dict.fromkeys(("awscrt", "boto3", "botocore", "huggingface_hub", "numpy"), "checkpoints"),
+    **dict.fromkeys(("torch", "transformers", "safetensors"), "engines"),
 }
 
 
