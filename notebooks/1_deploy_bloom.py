@@ -26,8 +26,7 @@ REQUESTS = 30  # that are measured
 import os
 import sys
 
-from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
-from bloomery.sagemaker.session import Session
+from bloomery.sagemaker import Session, default_bucket, ensure_bucket
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads and plans, too, go where the session goes
@@ -40,7 +39,7 @@ print(f"{session.target}: account {session.account}, {session.region}, {folder}"
 # On AWS an endpoint costs from "Creating" on, whether anybody asks it or not.
 
 # %%
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.sagemaker import Prices
 
 price = Prices(session).of(INSTANCE_TYPE)
 print(f"{INSTANCE_TYPE}: {price.per_hour} USD per hour ({price.source})")
@@ -56,7 +55,7 @@ if TARGET == "aws" and input("Make an endpoint? yes or no: ") != "yes":
 import tempfile
 from pathlib import Path
 
-from bloomery.sagemaker.packaging import package, upload
+from bloomery.sagemaker import package, upload
 
 scratch = tempfile.TemporaryDirectory()
 archive = package(CODE, Path(scratch.name) / "model.tar.gz")
@@ -68,7 +67,7 @@ print(f"{model_data}\n{archive.size} bytes: {', '.join(archive.members)}")
 # The weights stay outside the archive. The container fetches them from S3 once it has started.
 
 # %%
-from bloomery.checkpoints.uploading.upload import upload as upload_checkpoint
+from bloomery.checkpoints import upload as upload_checkpoint
 
 report = upload_checkpoint(CHECKPOINT, f"{folder}checkpoint/")
 print(f"{report.uri}: {report.sent / 1e6:.1f} MB sent in {report.seconds:.1f} s")
@@ -78,7 +77,7 @@ print(f"{report.uri}: {report.sent / 1e6:.1f} MB sent in {report.seconds:.1f} s"
 # What the checkpoint needs, from its headers alone: the weights are not read.
 
 # %%
-from bloomery.sagemaker.planning import plan
+from bloomery.sagemaker import plan
 
 planned = plan(report.uri, instance_types=[INSTANCE_TYPE], tensor_parallel=TENSOR_PARALLEL, batch=4, length=256)
 option = planned.options[0]
@@ -93,8 +92,7 @@ print("\n".join(planned.advice))
 # Then the container's own log is shown while it starts.
 
 # %%
-from bloomery.cli.telling import Teller
-from bloomery.sagemaker.deploying import Deployment, Endpoint
+from bloomery.sagemaker import Deployment, Endpoint, Teller
 
 wanted = Deployment(
     name=NAME,
@@ -123,7 +121,7 @@ print(answer.value[0]["generated_text"])
 # The same as a stream. Each piece is shown when it comes.
 
 # %%
-from bloomery.sagemaker.deploying.generated import pieces
+from bloomery.sagemaker import pieces
 
 for piece in pieces(endpoint.stream({"inputs": PROMPT, "parameters": GREEDY, "stream": True})):
     print(piece, end="", flush=True)
@@ -136,11 +134,10 @@ for piece in pieces(endpoint.stream({"inputs": PROMPT, "parameters": GREEDY, "st
 # %%
 from IPython.display import SVG, Markdown, display
 
-from bloomery.bench.api import measure, verify
-from bloomery.bench.verifying import verifying
+from bloomery.bench.api import table, verify
 
 comparison = verify(NAME, session, CHECKPOINT, [PROMPT, "To be, or", "What is a name?"], max_new_tokens=24)
-Markdown(verifying.table(comparison))
+Markdown(table(comparison))
 
 # %% [markdown]
 # ## Measure
@@ -148,7 +145,7 @@ Markdown(verifying.table(comparison))
 # new tokens than the published 256, so that a laptop is done in seconds; notebook 3 does it in full.
 
 # %%
-from bloomery.bench.endpoint.report import markdown, picture
+from bloomery.bench.api import markdown, measure, picture
 
 measured = measure(NAME, session, table=True, requests=REQUESTS, max_new_tokens=16, price_per_hour=price.per_hour)
 display(SVG(picture.render([measured])))
@@ -159,7 +156,7 @@ Markdown(markdown.render([measured]))
 # By the price and the throughput that was just measured; on an emulator that is this machine's, at the price of AWS.
 
 # %%
-from bloomery.sagemaker.operating.cost import Cost, Throughput
+from bloomery.sagemaker import Cost, Throughput
 
 cost = Cost(price.per_hour, Throughput(**measured["throughput"]))
 print(f"{cost.per_hour} USD per hour, {cost.per_month:.0f} per month if it runs all the time")
@@ -171,8 +168,7 @@ print(f"{cost.per_thousand_requests:.2f} USD per 1,000 requests, {cost.per_milli
 # endpoint with all that belongs to it, and everything below the notebook's folder in S3; what is gone is no error.
 
 # %% tags=["clean-up"]
-from bloomery.sagemaker.operating import prefix
-from bloomery.sagemaker.operating.removal import remove
+from bloomery.sagemaker import prefix, remove
 
 remove(session, NAME, seen=print)
 print(f"{folder}: {prefix.delete(session, prefix.below(session, folder))} objects removed")

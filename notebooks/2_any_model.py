@@ -32,8 +32,7 @@ ROLE = None  # name or ARN of an execution role; None: the one that this noteboo
 import os
 import sys
 
-from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
-from bloomery.sagemaker.session import Session
+from bloomery.sagemaker import Session, default_bucket, ensure_bucket
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
@@ -46,7 +45,7 @@ print(f"{session.target}: account {session.account}, {session.region}, {folder}"
 # A few hundred kilobytes are read: the model card, the configuration, and the headers of the weights.
 
 # %%
-from bloomery.sagemaker.planning import plan
+from bloomery.sagemaker import plan
 
 planned = plan(MODEL, revision=REVISION, batch=BATCH, length=LENGTH)
 print(f"{planned.facts.model_type}, {planned.facts.parameters:,} parameters in {planned.form.dtype}")
@@ -72,7 +71,7 @@ Markdown(head + "\n".join(rows[:8]))
 # On AWS an endpoint costs from "Creating" on, whether anybody asks it or not.
 
 # %%
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.sagemaker import Prices
 
 price = Prices(session).of(INSTANCE_TYPE)
 print(f"{INSTANCE_TYPE}: {price.per_hour} USD per hour ({price.source})")
@@ -86,8 +85,7 @@ if TARGET == "aws" and input("Make an endpoint? yes or no: ") != "yes":
 # %%
 import tempfile
 
-from bloomery.checkpoints import fetch
-from bloomery.checkpoints.uploading.upload import upload
+from bloomery.checkpoints import fetch, upload
 
 scratch = tempfile.TemporaryDirectory()
 if MODEL.startswith("s3://"):
@@ -104,8 +102,7 @@ print(checkpoint)
 # the plan.
 
 # %%
-from bloomery.cli.telling import Teller
-from bloomery.sagemaker.deploying import Deployment, Endpoint
+from bloomery.sagemaker import Deployment, Endpoint, Teller
 
 chosen = plan(
     checkpoint, instance_types=[INSTANCE_TYPE], tensor_parallel=TENSOR_PARALLEL, batch=BATCH, length=LENGTH
@@ -141,8 +138,7 @@ print(answer.text)
 # endpoint with all that belongs to it, and everything below the notebook's folder in S3; what is gone is no error.
 
 # %% tags=["clean-up"]
-from bloomery.sagemaker.operating import prefix
-from bloomery.sagemaker.operating.removal import remove
+from bloomery.sagemaker import prefix, remove
 
 remove(session, NAME, seen=print)
 print(f"{folder}: {prefix.delete(session, prefix.below(session, folder))} objects removed")

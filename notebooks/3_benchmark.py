@@ -30,8 +30,7 @@ OBJECTIVES = "ttft=500ms,tpot=50ms"  # what counts as good
 import os
 import sys
 
-from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
-from bloomery.sagemaker.session import Session
+from bloomery.sagemaker import Session, default_bucket, ensure_bucket
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
@@ -44,7 +43,7 @@ print(f"{session.target}: account {session.account}, {session.region}, {folder}"
 # On AWS an endpoint costs from "Creating" on. Here the two endpoints are there one after the other.
 
 # %%
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.sagemaker import Prices
 
 price = Prices(session).of(INSTANCE_TYPE)
 print(f"{INSTANCE_TYPE}: {price.per_hour} USD per hour ({price.source})")
@@ -58,9 +57,8 @@ if TARGET == "aws" and input("Make endpoints? yes or no: ") != "yes":
 
 # %%
 from bloomery.bench.api import measure
-from bloomery.checkpoints.uploading.upload import upload
-from bloomery.cli.telling import Teller
-from bloomery.sagemaker.deploying import Deployment, Endpoint
+from bloomery.checkpoints import upload
+from bloomery.sagemaker import Deployment, Endpoint, Teller
 
 checkpoint = CHECKPOINT if CHECKPOINT.startswith("s3://") else upload(CHECKPOINT, f"{folder}checkpoint/").uri
 
@@ -107,7 +105,7 @@ accelerate_table, accelerate_sweep = measured(
 # %%
 from IPython.display import IFrame, Markdown
 
-from bloomery.bench.endpoint.report import markdown, page
+from bloomery.bench.api import markdown, page
 
 Markdown(markdown.render([deepspeed_table, accelerate_table]))
 
@@ -127,8 +125,7 @@ IFrame(f"data:text/html;base64,{b64encode(report.encode()).decode()}", "100%", 9
 # endpoints with all that belongs to them, and everything below the notebook's folder in S3; what is gone is no error.
 
 # %% tags=["clean-up"]
-from bloomery.sagemaker.operating import prefix
-from bloomery.sagemaker.operating.removal import remove
+from bloomery.sagemaker import prefix, remove
 
 for engine in ("deepspeed", "accelerate"):
     remove(session, f"{NAME}-{engine}", seen=print)

@@ -26,8 +26,7 @@ COOLDOWN = 0  # seconds between two changes; on AWS 300 keeps instances from com
 import os
 import sys
 
-from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
-from bloomery.sagemaker.session import Session
+from bloomery.sagemaker import Session, default_bucket, ensure_bucket
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
@@ -40,8 +39,8 @@ print(f"{session.target}: account {session.account}, {session.region}, {folder}"
 # On AWS an endpoint costs from "Creating" on, and two instances cost twice as much.
 
 # %%
-from bloomery.checkpoints.uploading.upload import upload
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.checkpoints import upload
+from bloomery.sagemaker import Prices
 
 price = Prices(session).of(INSTANCE_TYPE)
 print(f"{INSTANCE_TYPE}: {price.per_hour} USD per hour and instance ({price.source})")
@@ -55,10 +54,7 @@ checkpoint = CHECKPOINT if CHECKPOINT.startswith("s3://") else upload(CHECKPOINT
 # `bloomery autoscale` does the same from a terminal.
 
 # %%
-from bloomery.cli.telling import Teller
-from bloomery.sagemaker.deploying import AsyncOutput, Deployment, Endpoint
-from bloomery.sagemaker.operating import autoscaling
-from bloomery.sagemaker.operating.scaling_requests import Bounds
+from bloomery.sagemaker import AsyncOutput, Bounds, Deployment, Endpoint, Teller, autoscaling
 
 wanted = Deployment(f"{NAME}-instances", (INSTANCE_TYPE,), checkpoint=checkpoint, role=ROLE)
 instances = Endpoint.deploy(wanted, session, tell=Teller(sys.stdout))
@@ -71,7 +67,7 @@ print("\n".join(request.operation for request in follow.requests()))
 
 # %%
 from bloomery.bench.api import under_load
-from bloomery.sagemaker.operating.waiting import until_count
+from bloomery.sagemaker import until_count
 
 BODY = {"inputs": "To be, or", "parameters": {"max_new_tokens": 32}}
 
@@ -110,7 +106,7 @@ print("removed:", ", ".join(queue.delete().removed))
 # endpoint that has no model of its own, and SageMaker takes away instances that have none.
 
 # %%
-from bloomery.sagemaker.deploying.ordering import prepare
+from bloomery.sagemaker import prepare
 
 name = f"{NAME}-copies"
 (model, *_) = prepare(session, Deployment(name, (INSTANCE_TYPE,), checkpoint=checkpoint, role=ROLE)).requests()
@@ -169,8 +165,7 @@ print(copies.invoke(BODY, inference_component=name).text)
 # what is gone is no error.
 
 # %% tags=["clean-up"]
-from bloomery.sagemaker.operating import prefix
-from bloomery.sagemaker.operating.removal import remove
+from bloomery.sagemaker import prefix, remove
 
 for each in ("instances", "queue", "copies"):
     remove(session, f"{NAME}-{each}", seen=print)

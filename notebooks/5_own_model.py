@@ -25,8 +25,7 @@ ROLE = None  # name or ARN of an execution role; None: the one that this noteboo
 import os
 import sys
 
-from bloomery.sagemaker.bucket import default_bucket, ensure_bucket
-from bloomery.sagemaker.session import Session
+from bloomery.sagemaker import Session, default_bucket, ensure_bucket
 
 session = Session.open(TARGET, region=REGION)
 os.environ.update(session.variables)  # uploads, too, go where the session goes
@@ -66,7 +65,7 @@ for name, layer in block.named_modules():
 # The archive is checked without running it: names that do not exist, options that nobody knows, weights by accident.
 
 # %%
-from bloomery.sagemaker.packaging import package
+from bloomery.sagemaker import package
 
 archive = package(CODE, None)
 print(f"{archive.size} bytes, sha256 {archive.sha256}: {', '.join(archive.members)}")
@@ -78,7 +77,7 @@ for note in archive.notes:
 # On AWS an endpoint costs from "Creating" on, whether anybody asks it or not.
 
 # %%
-from bloomery.sagemaker.operating.prices import Prices
+from bloomery.sagemaker import Prices
 
 price = Prices(session).of(INSTANCE_TYPE)
 print(f"{INSTANCE_TYPE}: {price.per_hour} USD per hour ({price.source})")
@@ -90,9 +89,8 @@ if TARGET == "aws" and input("Make an endpoint? yes or no: ") != "yes":
 # `model_data` may be a directory: it is packaged, and uploaded under a name that says what is in it.
 
 # %%
-from bloomery.checkpoints.uploading.upload import upload
-from bloomery.cli.telling import Teller
-from bloomery.sagemaker.deploying import Deployment, Endpoint
+from bloomery.checkpoints import upload
+from bloomery.sagemaker import Deployment, Endpoint, Teller
 
 checkpoint = CHECKPOINT if CHECKPOINT.startswith("s3://") else upload(CHECKPOINT, f"{folder}checkpoint/").uri
 wanted = Deployment(
@@ -131,8 +129,7 @@ except InvocationError as refusal:
 # endpoint with all that belongs to it, and everything below the notebook's folder in S3; what is gone is no error.
 
 # %% tags=["clean-up"]
-from bloomery.sagemaker.operating import prefix
-from bloomery.sagemaker.operating.removal import remove
+from bloomery.sagemaker import prefix, remove
 
 remove(session, NAME, seen=print)
 print(f"{folder}: {prefix.delete(session, prefix.below(session, folder))} objects removed")

@@ -79,7 +79,10 @@ class DeploymentFailure(BloomeryError):
 
 
 class SageMakerError(BloomeryError):
-    """A client of SageMaker, or of its emulator, cannot do what it was asked."""
+    """A client of SageMaker, or of its emulator, cannot do what it was asked. ``uncertain``: a call failed whose answer
+    got lost, so that it may have been carried out all the same."""
+
+    uncertain = False
 
 
 class TargetError(SageMakerError, ConfigurationError):

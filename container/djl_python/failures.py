@@ -61,6 +61,8 @@ def describe(error: BaseException, with_frames: bool = False) -> str:
     if not with_frames:
         return _text(error) or type(error).__name__
     lines = traceback.format_exception_only(error)
+    if isinstance(error, SyntaxError):  # its own form begins with the file; clients and /models see the first line only
+        lines.insert(0, f"{type(error).__name__}: {_text(error)}\n")
     if not isinstance(error, BloomeryError):
         lines += traceback.format_list(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
     if error.__cause__ is not None:

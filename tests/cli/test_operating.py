@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -194,19 +194,6 @@ def test_a_log_is_followed_until_its_endpoint_is_gone(
         *(f'asked to {{"sleep": 0, "number": {number}}}' for number in range(3)),
     ]
     assert capsys.readouterr().err == "endpoint followed is gone\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("90s", datetime(2026, 11, 24, 11, 58, 30, tzinfo=UTC)),
-        ("1.5h", datetime(2026, 11, 24, 10, 30, tzinfo=UTC)),
-        ("1d", datetime(2026, 11, 23, 12, tzinfo=UTC)),
-        ("2026-11-24T10:00:00Z", datetime(2026, 11, 24, 10, tzinfo=UTC)),
-    ],
-)
-def test_since(text: str, expected: datetime) -> None:
-    assert following.moment(text, datetime(2026, 11, 24, 12, tzinfo=UTC)) == expected
 
 
 @pytest.mark.parametrize(("since", "grep", "told"), [("soon", None, "--since 'soon'"), (None, "(", "--grep '\\('")])

@@ -51,7 +51,7 @@ bucket = session.default_bucket()
 with tarfile.open("model.tar.gz", "w:gz") as tar:
     tar.add("serving.properties")
 data = session.upload_data("model.tar.gz", bucket, "code")
-model = sagemaker.Model(image_uri={image!r}, model_data=data, role={role!r}, name="sdk",
+model = sagemaker.Model(image_uri={image!r}, model_data=data, role=sagemaker.get_execution_role(), name="sdk",
                         predictor_cls=sagemaker.Predictor, sagemaker_session=session)
 predictor = model.deploy(1, "ml.g5.12xlarge", endpoint_name="sdk", serializer=JSONSerializer(),
                          deserializer=JSONDeserializer(), container_startup_health_check_timeout=240)
@@ -108,7 +108,7 @@ def test_langchain_invokes_and_streams(client: Client, endpoint: str) -> None:
 
 def test_the_sagemaker_sdk_deploys_and_predicts(client: Client, checkpoint: None) -> None:
     (client.directory / "serving.properties").write_text(serving_properties())
-    told = json.loads(client.run("python", "-W", "ignore", "-c", _SDK.format(image=IMAGE, role=ROLE)).splitlines()[-1])
+    told = json.loads(client.run("python", "-W", "ignore", "-c", _SDK.format(image=IMAGE)).splitlines()[-1])
     assert told["account"] == "123456789012"
     assert told["bucket"] == "sagemaker-us-east-1-123456789012"
     assert told["answer"][0]["generated_text"]

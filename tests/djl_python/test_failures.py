@@ -56,6 +56,14 @@ def test_an_error_without_text_is_its_type() -> None:
     assert describe(ValueError()) == "ValueError"
 
 
+def test_a_syntax_error_begins_with_what_is_wrong_as_every_error_does() -> None:
+    with pytest.raises(SyntaxError) as caught:
+        compile("def handle(inputs)\n", "model.py", "exec")
+    first, *rest = describe(caught.value, with_frames=True).splitlines()
+    assert first == "SyntaxError: expected ':' (model.py, line 1)"
+    assert "def handle(inputs)" in "".join(rest)
+
+
 def raised(error: Exception, cause: Exception) -> Exception:
     try:
         raise error from cause

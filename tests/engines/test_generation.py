@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ def test_rows_of_different_lengths_continue_as_if_they_were_alone(engine) -> Non
     alone = [reference(engine, prompt, max_new_tokens=12, do_sample=False) for prompt in (SHORT, LONG)]
 
     assert tokens(engine, [SHORT, LONG], max_new_tokens=12) == alone
+
+
+def test_a_checkpoint_that_was_saved_without_cache_continues_its_whole_text(tmp_path: Path) -> None:
+    path = tiny_model("llama", tmp_path)
+    (path / "generation_config.json").write_text(json.dumps({"use_cache": False}))
+    engine = accelerate.load(path, max_tokens=64)
+
+    assert tokens(engine, [LONG], max_new_tokens=8) == [reference(engine, LONG, max_new_tokens=8, do_sample=False)]
 
 
 def test_a_step_is_computed_when_it_is_asked_for_and_not_before(engine, monkeypatch) -> None:

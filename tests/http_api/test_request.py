@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -58,6 +60,40 @@ def test_a_multipart_body_arrives_as_one_entry_per_part(server: Server) -> None:
     )
     content = seen(server, body=body, **{"Content-Type": "multipart/form-data; boundary=B"})["content"]
     assert content == [["text", "hello"], ["file", "\x00\x01\xff"]]
+
+
+def test_a_multipart_body_of_thousands_of_parts_holds_up_nobody(server: Server) -> None:
+    part = b'--B\r\nContent-Disposition: form-data; name="n"\r\n\r\nx\r\n'
+    done = threading.Event()
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+
+    def send() -> int:
+        try:
+            return server.request("POST", "/invocations", part * 6000 + b"--B--\r\n", kind).status
+        finally:
+            done.set()
+
+    with ThreadPoolExecutor() as pool:
+        sent, pings = pool.submit(send), 0
+        while not done.is_set():
+            assert server.ping().status == 200
+            pings += 1
+        assert sent.result() == 200
+    assert pings > 10  # in the second or more that it takes; two where the event loop stands still
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("multipart/form-data; boundary=B", b"--B\r\nContent-Disposition: form-data; name=n\r\n\r\n\r\n"),
+        ("application/x-www-form-urlencoded", b"n=1&"),
+    ],
+)
+@pytest.mark.full  # aiohttp takes seconds for so many
+def test_more_parts_than_a_frame_holds_are_a_400(server: Server, kind: str, part: bytes) -> None:
+    reply = server.request("POST", "/invocations", part * 40_000, {"Content-Type": kind})
+    assert reply.status == 400
+    assert "fields" in reply.json()["message"] or "32767 parts" in reply.json()["message"]
 
 
 def test_a_broken_multipart_body_is_a_400(server: Server) -> None:

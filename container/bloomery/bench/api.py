@@ -1,7 +1,6 @@
 """``bloomery bench`` and ``bloomery verify`` for Python code, such as a notebook: an endpoint of SageMaker, a report.
 
-``report.markdown``, ``report.page`` and ``report.picture`` of ``bloomery.bench.endpoint`` show what ``measure`` gives,
-``verifying.table`` what ``verify`` gives.
+``markdown``, ``page`` and ``picture`` render what ``measure`` gives, ``table`` what ``verify`` gives.
 """
 
 from __future__ import annotations
@@ -15,12 +14,14 @@ from typing import Any, TypeVar
 from bloomery.bench.endpoint import goodput, measuring, plan
 from bloomery.bench.endpoint.load import Level
 from bloomery.bench.endpoint.opening import Place, opened
+from bloomery.bench.endpoint.report import markdown, page, picture
 from bloomery.bench.endpoint.workload import Workload
 from bloomery.bench.verifying import verifying
-from bloomery.bench.verifying.served import ask_all
+from bloomery.bench.verifying.verifying import table
 from bloomery.errors import SageMakerError
 from bloomery.sagemaker.session import Session
 
+__all__ = ["markdown", "measure", "page", "picture", "table", "under_load", "verify"]
 _TIMEOUT = 600.0  # seconds of one request
 T = TypeVar("T")
 
@@ -89,16 +90,17 @@ def verify(
     """
 
     def run() -> dict[str, Any]:
-        with verifying.Reference(reference, revision) as model:
-            with opened(endpoint, _place(session), _TIMEOUT) as target:
-                served = ask_all(
-                    lambda: target.connect(stream=False),
-                    target.dialect,
-                    list(prompts),
-                    max_new_tokens,
-                    dict(parameters or {}),
-                )
-            return model.compare(served, dtype=dtype, new_tokens=max_new_tokens, name=endpoint)
+        return verifying.verify(
+            endpoint,
+            _place(session),
+            reference,
+            list(prompts),
+            max_new_tokens,
+            revision=revision,
+            dtype=dtype,
+            parameters=parameters,
+            timeout=_TIMEOUT,
+        )
 
     return _apart(run)
 

@@ -43,8 +43,10 @@ class Result(Runs):
     runs: list[Run] = field(default_factory=list)
 
 
-def run(rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | None = None) -> list[Result]:
-    """Every client ``rounds`` times on each checkpoint (bytes, shards), on tmpfs where there is one.
+def run(
+    rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | None = None, tls: bool = False
+) -> list[Result]:
+    """Every client ``rounds`` times on each checkpoint (bytes, shards), on tmpfs where there is one. ``tls``: by https.
 
     Raises CheckpointError when a client fails or fetches something else than the server has.
     """
@@ -56,14 +58,14 @@ def run(rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | N
     for size, shards in checkpoints:
         with tempfile.TemporaryDirectory(prefix="bloomery-bench-", dir=parent) as scratch:
             name = f"{size / _MIB:,.0f} MiB in {shards} file{'s' if shards > 1 else ''}"
-            results += _compare(rounds, name, size, shards, Path(scratch))
+            results += _compare(rounds, name, size, shards, Path(scratch), tls)
     return results
 
 
-def _compare(rounds: int, name: str, size: int, shards: int, scratch: Path) -> list[Result]:
+def _compare(rounds: int, name: str, size: int, shards: int, scratch: Path, tls: bool) -> list[Result]:
     served, uri = scratch / "served", f"s3://{BUCKET}/model"
     write_checkpoint(served / BUCKET / "model", size, shards)
-    with s3_server(served) as server:
+    with s3_server(served, scratch if tls else None) as server:
         contestants = clients(server.url, uri, served / BUCKET / "model")
         results = [Result(name, client.name, size) for client in contestants]
         _run(contestants[0], server, scratch, served)  # the server computes its checksums once

@@ -9,10 +9,10 @@ from bloomery import cli
 from bloomery.cli.account import Account, confirm, show
 from bloomery.cli.human import money
 from bloomery.cli.interruption import terminable
-from bloomery.cli.telling import Teller
 from bloomery.errors import ConfigurationError, EndpointFailedError, SageMakerError
 from bloomery.sagemaker.deploying.deployment import Deployment
 from bloomery.sagemaker.deploying.ordering import Order, Prepared, carry_out, prepare
+from bloomery.sagemaker.deploying.telling import Teller
 from bloomery.sagemaker.operating.prices import Prices
 from bloomery.sagemaker.session import DEFAULT_REGION, DEFAULT_URL, Session
 
@@ -46,9 +46,13 @@ def _made(session: Session, prepared: Prepared, order: Order) -> int:
         except (KeyboardInterrupt, SageMakerError):
             tell.stop()
             if tell.left:
+                sure = f"Endpoint {name}" in tell.left
                 print(
-                    f"endpoint {name} goes on without this command. Look: bloomery status {name}{_where(session)}; "
-                    f"delete: bloomery delete {name}{_where(session)}",
+                    f"endpoint {name} goes on without this command. "
+                    if sure
+                    else f"left: {', '.join(sorted(tell.left))}, and perhaps an endpoint. ",
+                    f"Look: bloomery status {name}{_where(session)}; delete: bloomery delete {name}{_where(session)}",
+                    sep="",
                     file=sys.stderr,
                 )
             raise

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bloomery import cli, sagemaker
+from bloomery import cli
 from bloomery.cli import logs
 from bloomery.errors import ConfigurationError
 from bloomery.http_api import listen
@@ -105,7 +105,7 @@ def exports(host: str | None, port: int | None, environment: Mapping[str, str], 
     region = _region(environment)
     values |= {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, "AWS_EC2_METADATA_DISABLED": "true"}
     if sdk:
-        shim = Path(sagemaker.__file__).with_name("sdk_shim")
+        shim = Path(cli.__file__).parents[1] / "sagemaker" / "sdk_shim"
         values["PYTHONPATH"] = os.pathsep.join([str(shim), *filter(None, [environment.get("PYTHONPATH")])])
     # What would lead a client elsewhere in spite of the above.
     stray = {"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"}

@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from bloomery import cli
 from bloomery.cli.account import Account
 from bloomery.cli.interruption import terminable
+from bloomery.cli.times import moment
 from bloomery.errors import ConfigurationError
 from bloomery.sagemaker.operating.description import components, describe
 from bloomery.sagemaker.operating.logs import LogLine, Logs, start_of_tail
@@ -21,7 +22,6 @@ from bloomery.sagemaker.session import Session
 
 _TAIL = 100
 _BEGINNING = datetime.fromtimestamp(0, UTC)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PERIOD, _PERIOD_HERE = 3.0, 0.3  # seconds between two looks, at AWS and at an emulator
 
 
@@ -39,7 +39,7 @@ class Wanted:
 def logs(account: Account, wanted: Wanted) -> int:
     """Print lines, with ``follow`` until Ctrl-C; the exit code."""
     pattern = _pattern(wanted.grep)
-    since = moment(wanted.since, datetime.now(UTC)) if wanted.since is not None else None
+    since = None if wanted.since is None else max(moment(wanted.since, "--since", datetime.now(UTC)), _BEGINNING)
     # All lines since a moment, unless a number is given; of those in which something is found, too.
     tail = wanted.tail if wanted.tail is not None or since is not None or pattern is not None else _TAIL
     with terminable(), account.open() as session:
@@ -64,19 +64,6 @@ def logs(account: Account, wanted: Wanted) -> int:
                 print(f"endpoint {wanted.name} is gone", file=sys.stderr)
                 break
     return cli.OK
-
-
-def moment(text: str, now: datetime) -> datetime:
-    """What ``--since`` means. Raises ConfigurationError."""
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip()):
-        return now - timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ConfigurationError(
-            f"--since {text!r} is no time: write 90s, 10m, 2h or 1d, or a moment such as 2026-11-24T15:00"
-        ) from None
-    return found if found.tzinfo else found.astimezone()
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

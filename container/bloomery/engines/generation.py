@@ -125,6 +125,8 @@ class TransformersEngine:
         if parameters.do_sample:
             given |= {"temperature": parameters.temperature, "top_k": parameters.top_k, "top_p": parameters.top_p}
         given["pad_token_id"] = self._pad()
+        # Trainers leave false in checkpoints, and MPT has it so: every step would then read the whole text again.
+        given["use_cache"] = True
         if parameters.num_beams > 1 and parameters.ignore_eos:
             given["min_new_tokens"] = parameters.max_new_tokens  # a beam that could end early would be cut there
         try:
@@ -196,7 +198,10 @@ class TransformersEngine:
             # its caller's thread in that mode.
             with torch.no_grad():
                 inputs = model.prepare_inputs_for_generation(
-                    input_ids, next_sequence_length=None if first else 1, is_first_iteration=first, **model_kwargs
+                    input_ids,
+                    next_sequence_length=1 if model_kwargs["use_cache"] and not first else None,
+                    is_first_iteration=first,
+                    **model_kwargs,
                 )
                 outputs = model(**inputs, return_dict=True)
                 model_kwargs = model._update_model_kwargs_for_generation(

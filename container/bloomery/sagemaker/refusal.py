@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bloomery.errors import AccessError, BloomeryError, CallError, TargetError
+from bloomery.errors import AccessError, CallError, SageMakerError, TargetError
 
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 _UNKNOWN_KEY = (
@@ -61,8 +61,24 @@ def explained(what: str, emulator: str | None = None) -> Iterator[None]:
         raise in_words(error, what, emulator) from error
 
 
-def in_words(error: Exception, what: str, emulator: str | None = None) -> BloomeryError:
+def in_words(error: Exception, what: str, emulator: str | None = None) -> SageMakerError:
     """boto3's ``error`` about ``what`` as one of ours."""
+    found = _in_words(error, what, emulator)
+    found.uncertain = _is_uncertain(error)
+    return found
+
+
+def _is_uncertain(error: Exception) -> bool:
+    """Whether the service may have done what it was asked: at this attempt, or at one before it."""
+    from botocore.exceptions import ClientError, HTTPClientError
+
+    if not isinstance(error, ClientError):
+        return isinstance(error, HTTPClientError)
+    said = error.response.get("ResponseMetadata", {})
+    return bool(said.get("RetryAttempts")) or said.get("HTTPStatusCode", 0) >= 500
+
+
+def _in_words(error: Exception, what: str, emulator: str | None) -> SageMakerError:
     response = getattr(error, "response", None)
     if isinstance(response, dict) and "Error" in response:
         code = str(response["Error"].get("Code", ""))
@@ -78,7 +94,7 @@ def in_words(error: Exception, what: str, emulator: str | None = None) -> Bloome
     return CallError(f"{what}: {error}", type(error).__name__)
 
 
-def _refused(code: str, message: str, what: str) -> BloomeryError:
+def _refused(code: str, message: str, what: str) -> SageMakerError:
     if code in _EXPIRED:
         return TargetError(f"{what}: your credentials have expired ({message}): {_LOG_IN}")
     if code in _UNKNOWN_KEY:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bloomery.exports import lazily
 
 if TYPE_CHECKING:
     from bloomery.settings.address import Address
@@ -15,19 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "Explained", "ModelSettings", "Secret", "ServerSettings", "Settings", "load"]
 
-_MODULES = {
-    "Address": "address",
-    "Explained": "explained",
-    "ModelSettings": "model",
-    "Secret": "secret",
-    "ServerSettings": "server",
-    "Settings": "loading",
-    "load": "loading",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Imported when it is asked for: a fetch needs two of this room's modules, and all take as long as 30 MB."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+# A fetch needs two of this room's modules, and all take as long as 30 MB.
+__getattr__ = lazily(
+    __name__,
+    {
+        "address": ("Address",),
+        "explained": ("Explained",),
+        "loading": ("Settings", "load"),
+        "model": ("ModelSettings",),
+        "secret": ("Secret",),
+        "server": ("ServerSettings",),
+    },
+)

@@ -13,7 +13,7 @@ from tests.support.emulator import REGION, Emulator
 from bloomery.cli import deploying as command
 from bloomery.errors import ConfigurationError, DeploymentRefusedError, SageMakerError
 from bloomery.sagemaker.deploying import Deployment
-from bloomery.sagemaker.deploying.launching import take_back
+from bloomery.sagemaker.deploying.making import take_back
 from bloomery.sagemaker.deploying.ordering import prepare
 from bloomery.sagemaker.request import Request
 from bloomery.sagemaker.session import Session

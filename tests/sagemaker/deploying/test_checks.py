@@ -15,11 +15,10 @@ import pytest
 from tests.sagemaker.deploying.conftest import BUCKET, TYPE, left, tar_of
 from tests.support.emulator import REGION, ROLE
 
-from bloomery.errors import ConfigurationError, DeploymentRefusedError
+from bloomery.errors import DeploymentRefusedError
 from bloomery.sagemaker.deploying import AsyncOutput, Component, Deployment
 from bloomery.sagemaker.deploying.account_checks import trust_findings
 from bloomery.sagemaker.deploying.checks import check
-from bloomery.sagemaker.deploying.deployment import duration
 from bloomery.sagemaker.deploying.ordering import prepare
 from bloomery.sagemaker.deploying.requests import create_config, creation
 from bloomery.sagemaker.deploying.stored_data import archive_findings
@@ -152,17 +151,6 @@ def test_what_a_copy_needs(component: Component, instance_type: str, ranks: int 
     found = component.requirements(instance_type, ranks)
     assert (found.get("NumberOfAcceleratorDevicesRequired"), found["MinMemoryRequiredInMb"]) == needed
     assert not list(component.lacking(instance_type, ranks))
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("4h", 14400), ("90m", 5400), ("1d12h", 129600), ("1.5h", 5400)])
-def test_durations(text: str, seconds: int) -> None:
-    assert duration(text, "--ttl").total_seconds() == seconds
-
-
-@pytest.mark.parametrize("text", ["", "4", "h", "tomorrow", "-1h"])
-def test_no_durations(text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"--ttl is .*write it like 4h"):
-        duration(text, "--ttl")
 
 
 class TestArchives:

@@ -16,6 +16,9 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.support.emulator import Emulator, emulating
 
+from bloomery.sagemaker import Session
+from bloomery.sagemaker.deploying.account_checks import trust_findings
+
 LARGE = 24 * 1024**2
 
 
@@ -75,6 +78,16 @@ def test_large_objects_pass_whole_in_parts_and_ranges(s3: Any, bucket: str) -> N
 
 def _part(bucket: str, upload: str, number: int) -> dict[str, Any]:
     return {"Bucket": bucket, "Key": "large", "UploadId": upload, "PartNumber": number}
+
+
+def test_who_comes_with_the_emulators_key_is_the_execution_role(control: Emulator) -> None:
+    """As the SDK's ``get_execution_role()`` finds it, with which most published notebooks begin."""
+    with Session.open("local", endpoint_url=control.url, region="us-west-2", environment={}) as session:
+        identity = session.call("sts", "GetCallerIdentity")
+        assert identity["Arn"] == "arn:aws:sts::123456789012:assumed-role/bloomery-local/SageMaker"
+        role = session.call("iam", "GetRole", RoleName="bloomery-local")["Role"]
+        assert role["Arn"] == "arn:aws:iam::123456789012:role/bloomery-local"
+        assert list(trust_findings("bloomery-local", role["AssumeRolePolicyDocument"])) == []
 
 
 def test_a_body_without_a_length_passes(s3: Any, control: Emulator, bucket: str) -> None:

@@ -9,7 +9,7 @@ from tests.sagemaker.operating.conftest import component, endpoint, fault, in_st
 from tests.support.emulator import Emulator
 
 from bloomery.errors import AccessError, CallError, RemovalError
-from bloomery.sagemaker.operating.removal import Removal, Step, _perform, perform, remove
+from bloomery.sagemaker.operating.removal import Removal, Step, perform, remove, take
 from bloomery.sagemaker.request import Request
 from bloomery.sagemaker.session import Session
 
@@ -170,7 +170,7 @@ STEP = Step("endpoint n", Request("sagemaker", "DeleteEndpoint"), Request("sagem
 def test_an_endpoint_that_is_creating_is_waited_for() -> None:
     lines: list[str] = []
     session: Any = Refusing("Creating", "Creating", "InService", "Deleting", "gone")
-    assert _perform(session, STEP, 1e12, True, lines.append)
+    assert take(session, STEP, 1e12, True, lines.append)
     assert session.sent > 1
     (line,) = lines
     assert line.startswith("endpoint n is Creating, and SageMaker does not delete it now: waiting")
@@ -178,19 +178,19 @@ def test_an_endpoint_that_is_creating_is_waited_for() -> None:
 
 def test_without_waiting_it_is_on_its_way() -> None:
     session: Any = Refusing("Deleting")
-    assert _perform(session, STEP, 1e12, False, print)
+    assert take(session, STEP, 1e12, False, print)
 
 
 def test_without_waiting_the_refusal_is_told() -> None:
     session: Any = Refusing("Creating")
     with pytest.raises(CallError, match="refused"):
-        _perform(session, STEP, 1e12, False, print)
+        take(session, STEP, 1e12, False, print)
 
 
 def test_a_deletion_that_fails_says_why() -> None:
     session: Any = Refusing("InService", "Deleting", "Failed")
     with pytest.raises(CallError, match="its deletion has failed: the network"):
-        _perform(session, STEP, 1e12, True, print)
+        take(session, STEP, 1e12, True, print)
 
 
 def test_scaling_that_may_not_be_touched_does_not_keep_the_endpoint() -> None:
@@ -211,7 +211,7 @@ def test_scaling_that_may_not_be_touched_does_not_keep_the_endpoint() -> None:
 def test_patience_ends() -> None:
     session: Any = Refusing("Deleting")
     with pytest.raises(CallError, match="still Deleting"):
-        _perform(session, STEP, 0, True, print)
+        take(session, STEP, 0, True, print)
 
 
 def test_what_is_left_after_a_refusal_is_named(session: Session, sagemaker: Any, name: str, emulator: Emulator) -> None:

@@ -25,7 +25,7 @@ from bloomery.bench.verifying.served import Served
 
 SAFETY = 3.0
 # Half the distance between 1 and the next number; of int8 that of fp32, in which such a model computes.
-UNIT_ROUNDOFF = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-24}
+UNIT_ROUNDOFF = {"fp16": 2.0**-11, "bf16": 2.0**-8, "fp32": 2.0**-24, "int8": 2.0**-24}
 # Log-probabilities of about 10 are themselves rounded, and sent as text: a model whose noise happens to be nil on few
 # tokens must not fail for that.
 _MAGNITUDE = 32

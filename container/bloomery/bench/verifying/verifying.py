@@ -7,16 +7,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Self
 
 import bloomery
 from bloomery.bench import tables
-from bloomery.bench.verifying.judging import SAFETY, Bounds, judge
-from bloomery.bench.verifying.served import Served
-from bloomery.errors import BenchmarkError
+from bloomery.bench.endpoint.opening import Place, opened
+from bloomery.bench.verifying.judging import SAFETY, UNIT_ROUNDOFF, Bounds, judge
+from bloomery.bench.verifying.served import Served, ask_all
+from bloomery.errors import BenchmarkError, ConfigurationError
 
 SCHEMA = "bloomery.verify/1"
 _TAIL = 1500  # characters of what the child said before it failed
@@ -88,6 +89,34 @@ class Reference:
             raise BenchmarkError(f"the reference {self._checkpoint} cannot be used: {found['error']}")
         self._log.seek(0)
         raise BenchmarkError(f"the reference {self._checkpoint} could not be run:\n{self._log.read()[-_TAIL:]}")
+
+
+def verify(
+    endpoint: str,
+    place: Place,
+    reference: str,
+    prompts: Sequence[str],
+    new_tokens: int,
+    *,
+    revision: str | None,
+    dtype: str | None,
+    parameters: Mapping[str, Any] | None,
+    timeout: float,
+    answered: Callable[[int], object] = lambda count: None,
+) -> dict[str, Any]:
+    """The report of ``Reference.compare``. ``answered`` is told how many answers there are, when all are there.
+
+    Raises ConfigurationError, BenchmarkError, TargetError and CallError.
+    """
+    if dtype not in (None, *UNIT_ROUNDOFF):
+        raise ConfigurationError(f"--dtype {dtype}: it must be one of {', '.join(UNIT_ROUNDOFF)}")
+    with Reference(reference, revision) as model:
+        with opened(endpoint, place, timeout) as target:
+            served = ask_all(
+                lambda: target.connect(stream=False), target.dialect, prompts, new_tokens, dict(parameters or {})
+            )
+        answered(len(served))
+        return model.compare(served, dtype=dtype, new_tokens=new_tokens, name=endpoint)
 
 
 def table(report: dict[str, Any]) -> str:

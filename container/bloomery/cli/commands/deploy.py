@@ -102,13 +102,13 @@ def deploy(
     """Make an endpoint: check everything first, show the price, wait, and show what its containers print."""
     from bloomery.cli import deploying
     from bloomery.cli.account import Account
+    from bloomery.cli.times import duration
     from bloomery.sagemaker.deploying.component import Component
     from bloomery.sagemaker.deploying.deployment import (
         DOWNLOAD_TIMEOUT,
         STARTUP_TIMEOUT,
         AsyncOutput,
         Deployment,
-        duration,
     )
     from bloomery.sagemaker.deploying.launching import Patience
     from bloomery.sagemaker.deploying.ordering import Order

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bloomery.errors import ConfigurationError
 from bloomery.sagemaker.deploying.component import Component
 from bloomery.sagemaker.operating.expiry import CREATED_BY, EXPIRES
 
 VARIANT = "AllTraffic"
 DOWNLOAD_TIMEOUT = STARTUP_TIMEOUT = 2400  # seconds, enough for the largest checkpoint of the published walk-through
 _ARCHIVE = (".tar.gz", ".tgz", ".tar", ".zip")
-_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
 
 
 @dataclass(frozen=True)
@@ -89,13 +85,5 @@ class Deployment:
         """The user's and ours."""
         from bloomery import __version__
 
-        expires = {EXPIRES: f"{(now + self.ttl).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"} if self.ttl else {}
+        expires = {EXPIRES: f"{(now + self.ttl).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"} if self.ttl is not None else {}
         return {CREATED_BY: f"bloomery {__version__}", **expires, **self.tags}
-
-
-def duration(text: str, what: str) -> timedelta:
-    """``4h``, ``90m``, ``1d12h``. ``what`` is named in the ConfigurationError."""
-    text = text.strip().lower()
-    if not _DURATION.fullmatch(text):
-        raise ConfigurationError(f"{what} is {text!r}; write it like 4h, 90m or 1d12h")
-    return timedelta(seconds=sum(float(each[:-1]) * _UNITS[each[-1]] for each in re.findall(r"[\d.]+[dhms]", text)))

@@ -9,8 +9,8 @@ from bloomery.errors import SageMakerError
 from bloomery.sagemaker.deploying import invoking
 from bloomery.sagemaker.deploying.asynchronous import AsyncInvocation
 from bloomery.sagemaker.deploying.deployment import Deployment
+from bloomery.sagemaker.deploying.events import Tell
 from bloomery.sagemaker.deploying.invoking import Answer, Options, Stream
-from bloomery.sagemaker.deploying.launching import Tell
 from bloomery.sagemaker.deploying.ordering import Order, carry_out, prepare
 from bloomery.sagemaker.deploying.watching import watch
 from bloomery.sagemaker.operating.absence import ask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bloomery.sagemaker.operating.logs import LogLine
@@ -25,3 +26,4 @@ class Note:
 
 # A line is a container's own.
 Event = Progress | LogLine | Note
+Tell = Callable[[Event], object]

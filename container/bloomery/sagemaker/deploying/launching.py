@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,13 +12,12 @@ from bloomery.errors import CallError, EndpointFailedError, SageMakerError
 from bloomery.sagemaker.deploying import requests
 from bloomery.sagemaker.deploying.advice import CAPACITY
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.events import Event, Note
-from bloomery.sagemaker.deploying.watching import COMPONENT, ENDPOINT, gone, watch
-from bloomery.sagemaker.operating.absence import is_absence
+from bloomery.sagemaker.deploying.events import Note, Tell
+from bloomery.sagemaker.deploying.making import make, take_back
+from bloomery.sagemaker.deploying.watching import COMPONENT, watch
 from bloomery.sagemaker.request import Request
 from bloomery.sagemaker.session import Session
 
-Tell = Callable[[Event], object]
 _LONGEST_PAUSE = 900.0  # seconds
 
 
@@ -36,7 +35,7 @@ class Patience:
         for round_ in range(self.retries + 1):
             for number, each in enumerate(types):
                 again = round_ > 0 and number == 0
-                longest = min(_LONGEST_PAUSE, self.pause * 2 ** (round_ - 1)) if again else 0.0
+                longest = min(_LONGEST_PAUSE, self.pause * 2 ** min(round_ - 1, 20)) if again else 0.0
                 yield each, longest * random.uniform(0.75, 1.25)
 
 
@@ -59,31 +58,13 @@ def launch(
     made: list[Request] = []
     try:
         if "CreateModel" not in present:
-            _make(session, requests.create_model(wanted, datetime.now(UTC)), made, tell)
+            make(session, requests.create_model(wanted, datetime.now(UTC)), made, tell)
         _with_capacity(session, wanted, tell, made, present, wait=wait, patience=patience or Patience())
     except BaseException as error:
         accepted = any(each.operation == "CreateEndpoint" for each in made)
         if not accepted or (rollback and isinstance(error, SageMakerError)):
             take_back(session, made, tell)
         raise
-
-
-def take_back(session: Session, made: list[Request], tell: Tell, keep: int = 0) -> None:
-    """Delete what was made, in the opposite order, all but the first ``keep``. What cannot be deleted is told of, and
-    does not keep the rest."""
-    while len(made) > keep:
-        request = requests.deletion(made[-1])
-        (name,) = request.parameters.values()
-        try:
-            session.send(request)
-            for kind in (ENDPOINT, COMPONENT):
-                if request.operation == f"Delete{kind.api}":
-                    gone(session, str(name), kind)
-            tell(Note(f"{request.operation} {name}"))
-        except SageMakerError as error:
-            if not (isinstance(error, CallError) and is_absence(error)):
-                tell(Note(f"{name} is left behind: {error}; remove it with `bloomery delete {name}`"))
-        made.pop()
 
 
 def _with_capacity(
@@ -107,13 +88,13 @@ def _with_capacity(
         try:
             if len(made) == kept and not ready:
                 config = requests.create_config(wanted, instance_type, datetime.now(UTC))
-                _make(session, config, made, tell)
-            _make(session, requests.create_endpoint(wanted, datetime.now(UTC)), made, tell)
+                make(session, config, made, tell)
+            make(session, requests.create_endpoint(wanted, datetime.now(UTC)), made, tell)
             if wait:
                 for event in watch(session, wanted.name):
                     tell(event)
             if wanted.component is not None:
-                _make(session, requests.create_component(wanted, instance_type, datetime.now(UTC)), made, tell)
+                make(session, requests.create_component(wanted, instance_type, datetime.now(UTC)), made, tell)
                 for event in watch(session, wanted.name, COMPONENT):
                     tell(event)
             return
@@ -125,13 +106,3 @@ def _with_capacity(
         # The endpoint that failed has the name, and the next configuration may be for another type.
         another = turns[number + 1][0] != instance_type
         take_back(session, made, tell, keep=kept if another or ready else kept + 1)
-
-
-def _make(session: Session, request: Request, made: list[Request], tell: Tell) -> None:
-    made.append(request)  # before it is: an interrupt may come when it has been received already
-    try:
-        session.send(request)
-    except SageMakerError:
-        made.pop()
-        raise
-    tell(Note(f"{request.operation} {next(iter(request.parameters.values()))}"))

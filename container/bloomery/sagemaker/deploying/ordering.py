@@ -14,8 +14,8 @@ from bloomery.sagemaker.deploying import requests
 from bloomery.sagemaker.deploying.account_checks import look, raise_unless_reachable
 from bloomery.sagemaker.deploying.checks import check
 from bloomery.sagemaker.deploying.deployment import Deployment
-from bloomery.sagemaker.deploying.events import Note
-from bloomery.sagemaker.deploying.launching import Patience, Tell, launch
+from bloomery.sagemaker.deploying.events import Note, Tell
+from bloomery.sagemaker.deploying.launching import Patience, launch
 from bloomery.sagemaker.deploying.quota import how_to_raise
 from bloomery.sagemaker.deploying.resolving import Resolved, resolve
 from bloomery.sagemaker.finding import Finding, error

@@ -8,6 +8,7 @@ from typing import Any
 from bloomery.sagemaker.deploying.deployment import VARIANT, Deployment
 from bloomery.sagemaker.request import Request
 
+TAKE_LONG = ("CreateEndpoint", "CreateInferenceComponent")  # to be made, and to be gone
 _SERVICE = "sagemaker"
 
 
@@ -106,6 +107,13 @@ def deletion(made: Request) -> Request:
     what = made.operation.removeprefix("Create")
     name = f"{what}Name"
     return Request(_SERVICE, f"Delete{what}", {name: made.parameters[name]})
+
+
+def description(made: Request) -> Request:
+    """What looks at ``made``."""
+    what = made.operation.removeprefix("Create")
+    name = f"{what}Name"
+    return Request(_SERVICE, f"Describe{what}", {name: made.parameters[name]})
 
 
 def _timeouts(wanted: Deployment) -> dict[str, int]:

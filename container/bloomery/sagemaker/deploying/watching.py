@@ -24,14 +24,13 @@ _STARTS = "the container starts"
 _LOADING = re.compile(r"\bloading: ([^,]{1,80}), \d+ s so far")
 _PING = re.compile(r"GET /ping")  # every few seconds while it loads, in any server's log of requests
 _CLOCKS = timedelta(seconds=5)  # by which they may differ
-_DELETION = 900.0  # seconds
 _PAUSE = {"aws": 10.0, "local": 0.3}  # seconds: an account's calls are counted, and shared with others
 _LATE_LOG = {"aws": 12.0, "local": 1.2}  # until the last lines of a container that died are in CloudWatch
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Something that takes a while to be InService, and to go: how SageMaker calls it. ``group``: of its log."""
+    """Something that takes a while to be InService: how SageMaker calls it. ``group``: of its log."""
 
     word: str
     api: str
@@ -89,15 +88,6 @@ def failed(name: str, reason: str, log: tuple[str, ...], kind: Kind) -> Endpoint
     lines += [f"the container says: {cause}"] if cause else []
     lines += [f"what to do: {what}"] if what else []
     return EndpointFailedError("\n".join(lines), reason, log)
-
-
-def gone(session: Session, name: str, kind: Kind = ENDPOINT) -> None:
-    """Return when there is none of that name any more. Raises SageMakerError when that takes too long."""
-    end = time.monotonic() + _DELETION
-    while kind.described(session, name) is not None:
-        if time.monotonic() > end:
-            raise SageMakerError(f"{kind.word} {name} is still being deleted after {_DELETION:g} s")
-        time.sleep(_PAUSE[session.target])
 
 
 def _present(session: Session, name: str, kind: Kind) -> dict[str, Any]:

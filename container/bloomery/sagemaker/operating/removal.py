@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bloomery.errors import AccessError, CallError, RemovalError
+from bloomery.errors import AccessError, CallError, RemovalError, SageMakerError
 from bloomery.sagemaker.operating import belongings
 from bloomery.sagemaker.operating.absence import ask, is_absence
 from bloomery.sagemaker.operating.belongings import Belongings, Users
@@ -99,8 +99,8 @@ def perform(
     notes = list(plan.notes)
     for number, step in enumerate(plan.steps):
         try:
-            was_there = _perform(session, step, time.monotonic() + patience, wait, seen)
-        except CallError as error:
+            was_there = take(session, step, time.monotonic() + patience, wait, seen)
+        except SageMakerError as error:
             if isinstance(error, AccessError) and step.request.service != "sagemaker":
                 notes.append(f"{step.what} could not be removed: {error}")  # the endpoint costs money: it goes
                 seen(notes[-1])
@@ -174,8 +174,9 @@ def _steps(found: Belongings, configs: Sequence[str], models: Sequence[str]) -> 
         yield Step(f"model {model}", Request("sagemaker", "DeleteModel", {"ModelName": model}))
 
 
-def _perform(session: Session, step: Step, deadline: float, wait: bool, seen: Callable[[str], object]) -> bool:
-    """Whether it was there. Raises CallError."""
+def take(session: Session, step: Step, deadline: float, wait: bool, seen: Callable[[str], object]) -> bool:
+    """Take one step; whether what it removes was there. With ``wait`` return when it is gone. ``deadline``: of the
+    monotonic clock. Raises SageMakerError."""
     waited = False
     while True:
         try:
