@@ -77,6 +77,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Serve large language models the way SageMaker, DJLServing and DeepSpeed-MII users expect.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
