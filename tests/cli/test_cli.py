@@ -32,6 +32,13 @@ def test_version(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"bloomery {bloomery.__version__}\n")
 
 
+@pytest.mark.parametrize("words", [["-h"], ["serve", "-h"], ["sagemaker-local", "env", "-h"]])
+def test_the_short_option_for_help_is_known(tmp_path: Path, words: list[str]) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--help" in done.stdout
+
+
 def test_help_imports_nothing_that_takes_time(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom bloomery.cli import app\n"

@@ -65,7 +65,7 @@ def test_every_room_is_in_the_architecture() -> None:
 
 def options(name: str) -> set[str]:
     return {
-        "--help",
+        *("-h", "--help"),
         *(word for each in commands_page.command(name).params for word in [*each.opts, *each.secondary_opts]),
     }
 

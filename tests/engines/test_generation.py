@@ -199,6 +199,8 @@ def test_gradient_mode_of_the_caller_is_left_alone(engine) -> None:
         ([SHORT, []], {}, "prompt 1 is empty"),
         ([[5, 320]], {}, "vocabulary of 320"),
         ([SHORT], {"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ([SHORT], {"extra": {"bad_words_ids": [[5, 320]]}}, "'bad_words_ids' holds 320: tokens are from 0 to 319"),
+        ([SHORT], {"extra": {"sequence_bias": [[[-1], -400.0]]}}, "'sequence_bias' holds -1"),
         ([SHORT, LONG], {"max_new_tokens": 59}, r"6 prompt tokens \+ 59 new tokens exceed .* 64.* to 58"),
         ([SHORT], {"extra": {"temprature": 2}}, "'temprature' is unknown; did you mean 'temperature'"),
         ([SHORT], {"extra": {"max_new_token": 2}}, "'max_new_token' is unknown; did you mean 'max_new_tokens'"),
@@ -214,6 +216,10 @@ def test_gradient_mode_of_the_caller_is_left_alone(engine) -> None:
 def test_a_wrong_request_is_refused_before_anything_is_computed(engine, prompts, parameters, message) -> None:
     with pytest.raises(BadRequestError, match=message):
         engine.generate(prompts, GenerationParameters(**parameters))
+
+
+def test_a_bias_is_no_token(engine) -> None:
+    assert tokens(engine, [SHORT], max_new_tokens=2, extra={"sequence_bias": [[[5], -400.0]]})
 
 
 def test_the_longest_request_that_fits_is_served(engine) -> None:

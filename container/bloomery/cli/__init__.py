@@ -49,8 +49,8 @@ COMMANDS = (
 
 # What is no dependency of the core, and which extra of the package brings it.
 _EXTRAS = {
-    **dict.fromkeys(("awscrt", "boto3", "botocore", "huggingface_hub"), "checkpoints"),
-    **dict.fromkeys(("torch", "transformers", "safetensors", "numpy"), "engines"),
+    **dict.fromkeys(("awscrt", "boto3", "botocore", "huggingface_hub", "numpy"), "checkpoints"),
+    **dict.fromkeys(("torch", "transformers", "safetensors"), "engines"),
 }
 
 
@@ -77,6 +77,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Serve large language models the way SageMaker, DJLServing and DeepSpeed-MII users expect.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

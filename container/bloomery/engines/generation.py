@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -115,6 +115,7 @@ class TransformersEngine:
                         else "not served" + ("; send max_new_tokens" if name == "max_length" else "")
                     )
                 )
+        self._check_biased(parameters.extra)
         given: dict[str, Any] = {
             "do_sample": parameters.do_sample,
             "max_new_tokens": parameters.max_new_tokens,
@@ -135,6 +136,14 @@ class TransformersEngine:
         except (ValueError, TypeError) as error:
             raise BadRequestError(f"generation parameters: {error}") from error
         return config
+
+    def _check_biased(self, extra: Mapping[str, Any]) -> None:
+        """transformers looks at these ids only while rank 0 chooses a token, when its peers wait already."""
+        vocabulary = self.model.config.get_text_config().vocab_size
+        for name in ("bad_words_ids", "sequence_bias"):
+            wrong = [token for token in _sequences_of_tokens(extra.get(name)) if not 0 <= token < vocabulary]
+            if wrong:
+                raise BadRequestError(f"parameter {name!r} holds {wrong[0]}: tokens are from 0 to {vocabulary - 1}")
 
     def _pad(self) -> int:
         found = getattr(self.tokenizer, "pad_token_id", None)
@@ -267,6 +276,15 @@ class TransformersEngine:
             tokens = tuple(row[index] if index < len(row) else None for row in rows)
             rank.current.step(sum(token is not None for token in tokens))
             yield Step(tokens, tuple(_ending(row, index, eos, stop.stopped) for row in rows))
+
+
+def _sequences_of_tokens(value: Any) -> Iterator[int]:
+    """The ids in lists of nothing but ids; a bias stands beside such a list, not in it."""
+    for each in value if isinstance(value, list) else ():
+        if isinstance(each, list) and all(type(token) is int for token in each):
+            yield from each
+        else:
+            yield from _sequences_of_tokens(each)
 
 
 class _Chooser:
