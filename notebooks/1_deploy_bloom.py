@@ -7,7 +7,7 @@
 # **Cost:** with `TARGET = "local"` nothing; it takes about a minute. With `TARGET = "aws"` one `ml.g5.12xlarge` for
 # about 20 minutes; the notebook prints the price per hour and asks before it makes anything.
 #
-# **Before the first cell:** `pip install "bloomery[engines,checkpoints,emulator]"`, and for the target `local`
+# **Before the first cell:** what [README.md](README.md#run-one) installs, and for the target `local`
 # `bloomery sagemaker-local` in a terminal. Tested with bloomery 0.1.0, boto3 1.44.5, transformers 5.23.0.
 
 # %% tags=["parameters"]

@@ -12,7 +12,7 @@
 # **Cost:** with `TARGET = "local"` nothing but the download (1 GB for the default). With `TARGET = "aws"` one
 # `ml.g5.xlarge` for about 15 minutes; the notebook prints the price per hour and asks before it makes anything.
 #
-# **Before the first cell:** `pip install "bloomery[engines,checkpoints,emulator]"`, and for the target `local`
+# **Before the first cell:** what [README.md](README.md#run-one) installs, and for the target `local`
 # `bloomery sagemaker-local` in a terminal. Tested with bloomery 0.1.0, boto3 1.44.5, transformers 5.23.0.
 
 # %% tags=["parameters"]

@@ -8,7 +8,7 @@
 # **Cost:** with `TARGET = "local"` nothing; a few minutes of your processor. With `TARGET = "aws"` one `ml.g5.24xlarge`
 # for about an hour; the notebook prints the price per hour and asks before it makes anything.
 #
-# **Before the first cell:** `pip install "bloomery[engines,checkpoints,emulator]"`, and for the target `local`
+# **Before the first cell:** what [README.md](README.md#run-one) installs, and for the target `local`
 # `bloomery sagemaker-local` in a terminal. Tested with bloomery 0.1.0, boto3 1.44.5, transformers 5.23.0.
 
 # %% tags=["parameters"]

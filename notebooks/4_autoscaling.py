@@ -7,7 +7,7 @@
 # **Cost:** with `TARGET = "local"` nothing. With `TARGET = "aws"` one to two `ml.g5.xlarge` for about an hour, because
 # AWS waits some minutes before it takes an instance away; the notebook prints the price and asks first.
 #
-# **Before the first cell:** `pip install "bloomery[engines,checkpoints,emulator]"`, and for the target `local`
+# **Before the first cell:** what [README.md](README.md#run-one) installs, and for the target `local`
 # `bloomery sagemaker-local --scaler-period 1` in a terminal, so that its scaler looks every second. Tested with
 # bloomery 0.1.0, boto3 1.44.5, transformers 5.23.0.
 

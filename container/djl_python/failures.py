@@ -7,6 +7,7 @@ import sys
 import traceback
 from typing import Any
 
+from bloomery.errors import BloomeryError
 from bloomery.processes.machine import table_bytes
 from djl_python.outputs import Output
 
@@ -26,9 +27,15 @@ _REASON_CHARACTERS = 200
 
 
 def report_failure(error: BaseException) -> None:
-    """Print the traceback; a handler may have closed the stream that it goes to."""
+    """Print the traceback; a handler may have closed the stream that it goes to.
+
+    Of an error of ours its text alone: it says what is wrong and what to do, and frames would push that out of sight.
+    """
     with contextlib.suppress(Exception):
-        traceback.print_exception(error)
+        if isinstance(error, BloomeryError):
+            print(describe(error, with_frames=True), file=sys.stderr, flush=True)
+        else:
+            traceback.print_exception(error)
 
 
 def failure_output(error: BaseException, with_frames: bool = False) -> Output:
@@ -50,11 +57,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def describe(error: BaseException, with_frames: bool = False) -> str:
-    """The error's own text; with frames also its type, the innermost frames, and the error that caused it."""
+    """The error's own text; with frames also its type, the innermost frames (not of ours), and what caused it."""
     if not with_frames:
         return _text(error) or type(error).__name__
     lines = traceback.format_exception_only(error)
-    lines += traceback.format_list(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
+    if isinstance(error, SyntaxError):  # its own form begins with the file; clients and /models see the first line only
+        lines.insert(0, f"{type(error).__name__}: {_text(error)}\n")
+    if not isinstance(error, BloomeryError):
+        lines += traceback.format_list(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
     if error.__cause__ is not None:
         lines += "caused by ", *traceback.format_exception_only(error.__cause__)
     return "".join(lines).rstrip()

@@ -114,7 +114,7 @@ class Input:
         """The part ``key``; without a key the first part named ``data``, else the first one. None without content."""
         if self.content.is_empty():
             return None
-        if key is not None and not self.content.contains_key(key):
+        if key and not self.content.contains_key(key):
             raise KeyError(f"requested data for key:{key} is not found!")
         name = key or "data"
         value = self.content.get(name) if self.content.contains_key(name) else self.content.value_at(0)

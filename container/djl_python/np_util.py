@@ -34,10 +34,10 @@ _TYPES = {
 _NAMES = {code: name for name, code in _TYPES.items()}
 
 
-def to_nd_list(arrays: Any) -> bytes:
+def to_nd_list(np_list: Any) -> bytes:
     """The NDList bytes of one array or of a list of arrays."""
     np = needed("numpy", "NDList")
-    items = list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
+    items = list(np_list) if isinstance(np_list, (list, tuple)) else [np_list]
     out = [struct.pack(">i", len(items))]
     for item in items:
         array = np.asarray(item)

@@ -64,9 +64,11 @@ class Output:
         self.message = message
         return self
 
-    def add_property(self, key: str, value: Any) -> Self:
+    # The parameters have the names that DJLServing gave them: handlers pass them by keyword too.
+
+    def add_property(self, key: str, val: Any) -> Self:
         """Set a response header. Values become text when they are sent."""
-        self.properties[key] = value
+        self.properties[key] = val
         return self
 
     def get_properties(self) -> dict[str, Any]:
@@ -103,18 +105,18 @@ class Output:
         """Add text. DJLServing's own ``encode_decode`` calls this method and does not have it."""
         return self.add(str(value).encode("utf-8"), key, batch_index)
 
-    def add_as_json(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
+    def add_as_json(self, val: Any, key: str | None = None, batch_index: int | None = None) -> Self:
         """Add JSON. No content type is set for you."""
-        return self.add(encode_json(value), key, batch_index)
+        return self.add(encode_json(val), key, batch_index)
 
-    def add_as_numpy(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
+    def add_as_numpy(self, np_list: Any, key: str | None = None, batch_index: int | None = None) -> Self:
         """Add an array or a list of arrays as NDList. No content type is set for you."""
-        return self.add(to_nd_list(value), key, batch_index)
+        return self.add(to_nd_list(np_list), key, batch_index)
 
-    def add_as_npz(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Self:
+    def add_as_npz(self, np_list: Any, key: str | None = None, batch_index: int | None = None) -> Self:
         """Add an array or a list of arrays as an .npz file. No content type is set for you."""
         file = io.BytesIO()
-        needed("numpy", "add_as_npz").savez(file, *(value if isinstance(value, (list, tuple)) else [value]))
+        needed("numpy", "add_as_npz").savez(file, *(np_list if isinstance(np_list, (list, tuple)) else [np_list]))
         return self.add(file.getvalue(), key, batch_index)
 
     def add_stream_content(

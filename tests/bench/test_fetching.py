@@ -48,5 +48,5 @@ def test_ours_is_compared_with_the_faster_form_of_each_peer_round_by_round() -> 
     (line,) = fetching_report.verdicts(results)
     assert line == (
         "1 GiB: 2.00 x TransferManager (boto3 TransferManager 16 x 16 MiB), 0.90 x s5cmd (s5cmd), "
-        "verification costs +0.0%"
+        "verification costs +0.0% (+25.0% processor time)"
     )

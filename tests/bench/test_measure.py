@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloomery.bench.measure import PeakMemory, ProcessorTime, anonymous_bytes, percentile, share_of_others
+from bloomery.bench.measure import PeakMemory, ProcessorTime, anonymous_bytes, in_order, percentile, share_of_others
 
 _BURN = "import time\nend = time.monotonic() + 30\nprint('on', flush=True)\nwhile time.monotonic() < end: pass"
 
@@ -26,6 +26,11 @@ def test_a_percentile_is_one_of_the_values_with_enough_of_them_at_or_below(value
 def test_percentiles_of_a_hundred_values() -> None:
     values = [float(value) for value in range(100, 0, -1)]
     assert [percentile(values, percent) for percent in (50, 90, 99, 100)] == [50, 90, 99, 100]
+
+
+def test_who_goes_after_whom_changes_from_round_to_round() -> None:
+    rounds = [in_order("abc", turn) for turn in range(4)]
+    assert rounds == [["a", "b", "c"], ["a", "c", "b"], ["c", "a", "b"], ["c", "b", "a"]]
 
 
 def test_no_values_have_no_percentile() -> None:

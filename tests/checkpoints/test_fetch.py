@@ -243,6 +243,19 @@ class TestWhatIsThere:
         assert set(files_of(tmp_path / "target")) == {"model.safetensors", "config.json", "tokenizer.json"}
         assert bucket.read == read
 
+    def test_weights_of_another_source_in_the_directory_are_told_of(
+        self, bucket: Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A reader would go by the index that the first one left."""
+        index = b'{"weight_map": {"a": "model-1-of-1.safetensors"}}'
+        first = bucket.put({"model-1-of-1.safetensors": WEIGHTS, "model.safetensors.index.json": index}, "first")
+        second = bucket.put({"model.safetensors": WEIGHTS, "config.json": b"{}"}, "second")
+        fetch_into(open_source(first), tmp_path / "target")
+        fetch_into(open_source(first + "/"), tmp_path / "target")
+        assert caplog.text == ""
+        fetch_into(open_source(second), tmp_path / "target")
+        assert f"also holds weights of {first} (model-1-of-1.safetensors, model.safetensors.index.json)" in caplog.text
+
     def test_a_second_choice_of_files_leaves_the_first(self, bucket: Bucket, tmp_path: Path) -> None:
         uri = bucket.put(CHECKPOINT)
         fetch_into(open_source(uri), tmp_path / "target")
@@ -332,6 +345,17 @@ class TestCutShort:
         assert files_of(target)["model.safetensors"] == weights
         assert len({start for _, start, _ in bucket.read}) == 6
 
+    def test_what_was_under_way_takes_no_room_twice(
+        self, bucket: Bucket, uri: str, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = tmp_path / "target"
+        self.interrupt(bucket, uri, target)
+        staged = target / ".fetching" / "files" / "model.safetensors"
+        staged.write_bytes(staged.read_bytes())  # no hole is left in it
+        monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": (64 << 20) + 5000})())
+        fetch_into(open_source(uri), target, options=SMALL_PARTS)
+        assert files_of(target)["model.safetensors"] == weights
+
     def test_what_a_power_cut_took_of_a_part_is_read_again(
         self, bucket: Bucket, uri: str, weights: bytes, tmp_path: Path
     ) -> None:
@@ -413,9 +437,12 @@ class TestIntegrity:
         listed = {"a": Listed(len(data), *((crc, None) if known == "crc64nvme" else (None, sha)))}
         uri = unsummed.put({"a": data, "MANIFEST.json": manifest.written(listed)})
         unsummed.server.inject(Fault("flip", key="model/a", offset=2_000_000, times=1))
+        told: list[tuple[int, int]] = []
         with caplog.at_level(logging.WARNING, "bloomery"):
-            fetch_into(open_source(uri), tmp_path / "target", options=SMALL_PARTS)
+            seen = lambda done, total: told.append((done, total))  # noqa: E731
+            fetch_into(open_source(uri), tmp_path / "target", options=SMALL_PARTS, seen=seen)
         assert files_of(tmp_path / "target")["a"] == data
+        assert told[-1][0] == told[-1][1] > 2 * len(data)  # both readings are counted, and expected
         assert f"{uri}/a: byte 2000000 was wrong in one reading, and is right now" in caplog.text
 
     def test_a_file_that_is_not_what_its_checksum_says_is_never_published(

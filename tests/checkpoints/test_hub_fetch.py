@@ -54,6 +54,18 @@ def test_what_is_there_is_not_fetched_again(server: WebServer, tmp_path: Path) -
     assert len([path for path in server.paths if path.startswith("/storage/model.safetensors")]) == 1
 
 
+def test_what_another_tool_has_fetched_is_compared_by_its_sha256_and_kept(server: WebServer, tmp_path: Path) -> None:
+    target = Path(fetch(tmp_path, server.url).stdout.strip())
+    (target / ".fetched.json").unlink()
+    server.requests.clear()
+    assert fetch(tmp_path, server.url).returncode == 0
+    assert not [path for path in server.paths if path.startswith("/storage/")]
+    (target / ".fetched.json").unlink()
+    (target / "model.safetensors").write_bytes(bytes(len(FILES["model.safetensors"])))
+    assert fetch(tmp_path, server.url).returncode == 0
+    assert (target / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+
+
 @pytest.mark.parametrize("offline", ["0", "1"])
 def test_what_was_fetched_serves_when_the_hub_cannot_be_asked(server: WebServer, tmp_path: Path, offline: str) -> None:
     first = fetch(tmp_path, server.url)

@@ -48,6 +48,15 @@ def test_silence_is_said(clock: Clock, caplog: pytest.LogCaptureFixture) -> None
     ]
 
 
+def test_what_is_read_once_more_is_expected_too(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    progress = Progress("fetching", 100_000_000)
+    with caplog.at_level(logging.INFO):
+        progress.expect(100_000_000)
+        clock.now += 10
+        progress.add(150_000_000)
+    assert caplog.messages == ["fetching: 150.0 MB of 200.0 MB, 15.0 MB/s, 3 s left"]
+
+
 def test_what_was_there_before_counts_for_no_rate(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     progress = Progress("fetching", 3_000_000_000, done=1_000_000_000)
     with caplog.at_level(logging.INFO):

@@ -98,3 +98,10 @@ def test_a_length_that_cannot_be_is_refused_before_anything_is_allocated(
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=message):
         safetensors_header.of_file(path)
+
+
+def test_a_git_lfs_pointer_is_named_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 12345\n")
+    with pytest.raises(CheckpointError, match="it is a git-lfs pointer of a few lines, not the weights"):
+        safetensors_header.of_file(path)

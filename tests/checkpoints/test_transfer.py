@@ -10,10 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from bloomery.checkpoints import transfer
+from bloomery.checkpoints import part
+from bloomery.checkpoints.part import CHUNK_BYTES, Part
 from bloomery.checkpoints.retry import RetryPolicy
 from bloomery.checkpoints.source import ChangedError, Entry, TransientError
-from bloomery.checkpoints.transfer import CHUNK_BYTES, Part, Transfer
+from bloomery.checkpoints.transfer import Transfer
 from bloomery.errors import CheckpointError
 
 DATA = os.urandom(2_000_000)
@@ -39,7 +40,7 @@ class MemorySource:
     def checksummed(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         return entries
 
-    def connect(self) -> MemoryConnection:
+    def connect(self, http: object = None) -> MemoryConnection:
         self.connections.append(MemoryConnection(self))
         return self.connections[-1]
 
@@ -273,7 +274,7 @@ def test_a_tick_is_heard_while_nothing_comes_and_may_end_it(monkeypatch: pytest.
 
 
 def test_a_connection_that_trickles_is_exchanged_and_what_it_brought_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_SLOWEST_SECONDS", 0.0)
+    monkeypatch.setattr(part, "_SLOWEST_SECONDS", 0.0)
     source, wanted = MemorySource(), parts()
     with Transfer(source, 2, policy=IMPATIENT) as carrying:
         carrying.put(wanted)

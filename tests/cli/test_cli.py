@@ -32,6 +32,13 @@ def test_version(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"bloomery {bloomery.__version__}\n")
 
 
+@pytest.mark.parametrize("words", [["-h"], ["serve", "-h"], ["sagemaker-local", "env", "-h"]])
+def test_the_short_option_for_help_is_known(tmp_path: Path, words: list[str]) -> None:
+    done = run(*words, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--help" in done.stdout
+
+
 def test_help_imports_nothing_that_takes_time(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom bloomery.cli import app\n"
@@ -227,3 +234,22 @@ def test_the_ready_line_names_model_and_address() -> None:
         assert line.startswith(f"ready: model laboratory on {server.url} (")
     finally:
         finish(server)
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [
+        ("awscrt", ["fetch", "s3://bucket/model", "target"]),
+        ("boto3", ["ls", "--region", "us-west-2"]),
+    ],
+)
+def test_a_command_whose_packages_are_not_installed_says_which_extra_brings_them(
+    tmp_path: Path, package: str, command: list[str]
+) -> None:
+    block = f"import sys\nsys.modules[{package!r}] = None\nsys.argv[1:] = {command!r}\n"
+    script = f"{block}from bloomery.cli import main\nmain()"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "container")}
+    arguments = [sys.executable, "-c", script]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    wanted = f"bloomery: this command needs {package}, which is not installed: pip install 'bloomery[checkpoints]'\n"
+    assert (done.returncode, done.stderr) == (2, wanted)

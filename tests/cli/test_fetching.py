@@ -18,6 +18,8 @@ from tests.support.faulty_s3.environment import client_environment
 from tests.support.safetensors_file import safetensors_bytes
 from tests.support.server import REPOSITORY
 
+from bloomery.processes.lock import FileLock
+
 MIB = 1 << 20
 FILES = {
     "README.md": b"---\nlicense: apache-2.0\n---\n",
@@ -157,16 +159,20 @@ def test_a_signal_ends_it_at_once_and_the_next_one_goes_on(
     assert not (target / ".fetching").exists()
 
 
-def test_a_terminal_sees_a_bar_instead_of_a_log(s3: FaultyS3, tmp_path: Path) -> None:
+def test_a_terminal_sees_a_bar_instead_of_a_log_and_whom_it_waits_for(s3: FaultyS3, tmp_path: Path) -> None:
     s3.inject(Fault("rate", key="model/model.safetensors", rate=8 * MIB))
+    lock = FileLock(tmp_path / "t" / ".fetching.lock")
+    assert lock.acquired()
     ours, theirs = pty.openpty()
     try:
-        with start(s3, "s3://bucket/model", tmp_path / "t", stderr=theirs, TERM="xterm", COLUMNS="80") as process:
+        with start(s3, "s3://bucket/model", tmp_path / "t", stderr=theirs, TERM="xterm", COLUMNS="400") as process:
             os.close(theirs)
             shown = b""
             try:
                 while data := os.read(ours, 1 << 16):
                     shown += data
+                    if b"waiting for another" in shown:
+                        lock.release()
             except OSError:  # the terminal is closed at the other end
                 pass
             process.wait(60)
@@ -174,6 +180,7 @@ def test_a_terminal_sees_a_bar_instead_of_a_log(s3: FaultyS3, tmp_path: Path) ->
         os.close(ours)
     assert process.returncode == 0
     text = shown.decode()
+    assert "waiting for another process to fetch the checkpoint" in text
     assert "/12.6 MB" in text
     assert "MB/s" in text
     assert "fetching checkpoint" not in text

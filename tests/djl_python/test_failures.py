@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from djl_python.failures import describe, failure_output, is_out_of_memory
+from bloomery.errors import BloomeryError, CheckpointError
+from djl_python.failures import describe, failure_output, is_out_of_memory, report_failure
 
 
 class OutOfMemoryError(RuntimeError):
@@ -53,3 +54,33 @@ def test_an_endless_reason_is_cut() -> None:
 
 def test_an_error_without_text_is_its_type() -> None:
     assert describe(ValueError()) == "ValueError"
+
+
+def test_a_syntax_error_begins_with_what_is_wrong_as_every_error_does() -> None:
+    with pytest.raises(SyntaxError) as caught:
+        compile("def handle(inputs)\n", "model.py", "exec")
+    first, *rest = describe(caught.value, with_frames=True).splitlines()
+    assert first == "SyntaxError: expected ':' (model.py, line 1)"
+    assert "def handle(inputs)" in "".join(rest)
+
+
+def raised(error: Exception, cause: Exception) -> Exception:
+    try:
+        raise error from cause
+    except type(error) as caught:
+        return caught
+
+
+def test_an_error_of_ours_is_told_without_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    error = raised(CheckpointError("the file is damaged"), OSError("short read"))
+    report_failure(error)
+    told = "bloomery.errors.CheckpointError: the file is damaged\ncaused by OSError: short read"
+    assert capsys.readouterr().err == f"{told}\n"
+    assert describe(error, with_frames=True) == told
+
+
+def test_any_other_error_is_told_with_its_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    error = raised(ValueError("no"), BloomeryError("ours"))
+    report_failure(error)
+    assert "in raised" in capsys.readouterr().err
+    assert "in raised" in describe(error, with_frames=True)

@@ -154,3 +154,14 @@ def test_the_text_of_an_output_holds_no_values_of_its_content() -> None:
     text = str(Output(201, "M").add("a secret answer"))
     assert text.startswith("201 M")
     assert "secret" not in text
+
+
+def test_every_method_takes_the_keywords_that_djlserving_gave_its_parameters() -> None:
+    out = Output(code=201, message="made").set_code(code=202).set_message(message="taken")
+    out.add_property(key="x-name", val="y")
+    out.add(value="text", key="a").add_as_json(val={"n": 1}, key="b", batch_index=0)
+    out.add_as_numpy(np_list=[np.ones(2)], key="c").add_as_npz(np_list=[np.ones(2)], key="d")
+    out.add_stream_content(stream_content=iter(["s"]), output_formatter=None)
+    assert out.content.get_keys() == ["a", "batch_0.b", "c", "d"]
+    assert (out.code, out.message, out.properties) == (202, "taken", {"x-name": "y"})
+    assert out.error(error="e", code=400, message="m").code == 400

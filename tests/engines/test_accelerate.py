@@ -13,7 +13,7 @@ from tests.support.tiny_models import tiny_model
 
 from bloomery.engines import accelerate
 from bloomery.engines.base import GenerationParameters
-from bloomery.errors import CheckpointError, ConfigurationError
+from bloomery.errors import CheckpointError, ConfigurationError, UnsupportedModelError
 
 PROMPTS = [[5, 6, 7], [11, 12, 13, 14, 15, 16]]
 
@@ -84,6 +84,18 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused_and_not_filled_with_random_
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
 
     with pytest.raises(CheckpointError, match=r"lacks weights.*model\.norm\.weight"):
+        accelerate.load(path)
+
+
+@pytest.mark.parametrize("suffix", ["_scale", "_scale_inv"])
+def test_codes_without_their_scales_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tiny_model("llama", tmp_path / "llama")
+    tensors = load_file(path / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    tensors |= {name: (tensors[name] * 100).to(torch.int8), name + suffix: torch.tensor([0.01])}
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(UnsupportedModelError, match=f"is quantised.*nobody wants {name}{suffix}"):
         accelerate.load(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ def test_rows_of_different_lengths_continue_as_if_they_were_alone(engine) -> Non
     alone = [reference(engine, prompt, max_new_tokens=12, do_sample=False) for prompt in (SHORT, LONG)]
 
     assert tokens(engine, [SHORT, LONG], max_new_tokens=12) == alone
+
+
+def test_a_checkpoint_that_was_saved_without_cache_continues_its_whole_text(tmp_path: Path) -> None:
+    path = tiny_model("llama", tmp_path)
+    (path / "generation_config.json").write_text(json.dumps({"use_cache": False}))
+    engine = accelerate.load(path, max_tokens=64)
+
+    assert tokens(engine, [LONG], max_new_tokens=8) == [reference(engine, LONG, max_new_tokens=8, do_sample=False)]
 
 
 def test_a_step_is_computed_when_it_is_asked_for_and_not_before(engine, monkeypatch) -> None:
@@ -190,8 +199,13 @@ def test_gradient_mode_of_the_caller_is_left_alone(engine) -> None:
         ([SHORT, []], {}, "prompt 1 is empty"),
         ([[5, 320]], {}, "vocabulary of 320"),
         ([SHORT], {"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ([SHORT], {"extra": {"bad_words_ids": [[5, 320]]}}, "'bad_words_ids' holds 320: tokens are from 0 to 319"),
+        ([SHORT], {"extra": {"sequence_bias": [[[-1], -400.0]]}}, "'sequence_bias' holds -1"),
         ([SHORT, LONG], {"max_new_tokens": 59}, r"6 prompt tokens \+ 59 new tokens exceed .* 64.* to 58"),
         ([SHORT], {"extra": {"temprature": 2}}, "'temprature' is unknown; did you mean 'temperature'"),
+        ([SHORT], {"extra": {"max_new_token": 2}}, "'max_new_token' is unknown; did you mean 'max_new_tokens'"),
+        ([SHORT], {"extra": {"max_tokens": 2}}, "'max_tokens' is unknown; did you mean 'max_new_tokens'"),
+        ([SHORT], {"extra": {"max_length": 2}}, "'max_length' is not served; send max_new_tokens"),
         ([SHORT], {"extra": {"num_return_sequences": 2}}, "'num_return_sequences' is not served"),
         ([SHORT], {"do_sample": True, "temperature": -1.0}, "temperature"),
         ([SHORT], {"do_sample": True, "top_p": 7.0}, "top_p is 7.0"),
@@ -202,6 +216,10 @@ def test_gradient_mode_of_the_caller_is_left_alone(engine) -> None:
 def test_a_wrong_request_is_refused_before_anything_is_computed(engine, prompts, parameters, message) -> None:
     with pytest.raises(BadRequestError, match=message):
         engine.generate(prompts, GenerationParameters(**parameters))
+
+
+def test_a_bias_is_no_token(engine) -> None:
+    assert tokens(engine, [SHORT], max_new_tokens=2, extra={"sequence_bias": [[[5], -400.0]]})
 
 
 def test_the_longest_request_that_fits_is_served(engine) -> None:

@@ -48,9 +48,44 @@ def expected_logits(path: Path) -> torch.Tensor:
         return model(PROMPT, attention_mask=torch.ones_like(PROMPT)).logits
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_codes_of_a_quantised_weight_are_no_weights(bloom: Path, dtype: torch.dtype) -> None:
+    """They have the shape and the name of the weight, and would be copied like numbers, without their scales."""
+    tensors = weights(bloom)
+    scale = tensors[MATRIX].abs().max() / 127
+    rewrite(bloom, {**tensors, MATRIX: (tensors[MATRIX] / scale).to(dtype), f"{MATRIX}_scale": scale.reshape(1)})
+
+    with pytest.raises(CheckpointError, match=rf"{MATRIX} of .* is stored as {dtype}".replace("torch.", "")):
+        deepspeed.load(bloom)
+
+
+def test_a_quantised_checkpoint_is_refused_by_its_configuration(bloom: Path) -> None:
+    config = json.loads((bloom / "config.json").read_text())
+    (bloom / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+
+    with pytest.raises(UnsupportedModelError, match=r"the checkpoint is quantised \(gptq; quantization_config"):
+        deepspeed.load(bloom)
+
+
 class TestReader:
     def test_a_whole_tensor_is_read(self, bloom: Path) -> None:
         assert torch.equal(CheckpointReader(bloom).get(MATRIX), weights(bloom)[MATRIX])
+
+    def test_a_tensor_that_two_files_hold_is_named(self, bloom: Path) -> None:
+        """Without an index nothing says which of them is meant."""
+        tensors = weights(bloom)
+        for name in ("a", "b"):
+            save_file({MATRIX: tensors[MATRIX]}, bloom / f"{name}.safetensors")
+        (bloom / "model.safetensors").unlink()
+
+        with pytest.raises(CheckpointError, match=rf"holds {MATRIX} twice: in a\.safetensors and in b\.safetensors"):
+            CheckpointReader(bloom)
+
+    def test_an_index_that_promises_too_much_is_named(self, bloom: Path) -> None:
+        (bloom / "model.safetensors.index.json").write_text('{"weight_map": {"other": "model.safetensors"}}')
+
+        with pytest.raises(CheckpointError, match=r"model\.safetensors lacks other, which the index says it holds"):
+            CheckpointReader(bloom).get("other")
 
     def test_ranges_of_rows_are_joined(self, bloom: Path) -> None:
         whole = weights(bloom)[MATRIX]

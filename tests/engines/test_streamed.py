@@ -31,6 +31,17 @@ def streamed(path: Path, **options: Any) -> Checkpoint:
     return Checkpoint(path, source, source.safetensors())
 
 
+def test_codes_of_a_quantised_weight_are_no_weights(tmp_path: Path) -> None:
+    path = tiny_model("bloom", tmp_path / "bloom")
+    tensors = load_file(path / "model.safetensors")
+    name = "transformer.h.0.mlp.dense_h_to_4h.weight"
+    tensors[name] = (tensors[name] * 100).to(torch.int8)
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+    with pytest.raises(CheckpointError, match=f"{name} of .* is stored as int8, and the model holds float32"):
+        deepspeed.load(streamed(path))
+
+
 class TestLanding:
     def test_every_share_arrives_however_its_bytes_are_cut(self) -> None:
         """Rows, columns, several ranges of either; transposed targets; other dtypes."""

@@ -24,13 +24,16 @@ def test_ping_answers_any_method(server: Server, method: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/predictions", "/v1", "/models/a/b/c", "/invocation"])
-def test_an_unknown_path_is_a_404_in_djlservings_words(server: Server, path: str) -> None:
+def test_an_unknown_path_is_a_404_in_djlservings_words_and_says_where_the_paths_are_listed(
+    server: Server, path: str
+) -> None:
     reply = server.request("GET", path)
     assert reply.status == 404
     assert reply.json() == {
         "code": 404,
         "type": "ResourceNotFoundException",
-        "message": "Requested resource is not found, please refer to API document.",
+        "message": "Requested resource is not found, please refer to API document. "
+        f"There is no GET {path} here; GET /openapi.json lists what there is.",
     }
 
 

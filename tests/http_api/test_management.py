@@ -155,6 +155,11 @@ class TestAdding:
         assert value in reply.json()["message"]
         assert names(server) == ["laboratory"]
 
+    def test_more_workers_than_a_machine_can_have_are_refused(self, server: Server, echo: Path) -> None:
+        reply = add(server, echo, min_worker=99999)
+        assert reply.status == 400
+        assert "minWorkers=99999 and 1 process(es) per group" in reply.json()["message"]
+
     @pytest.mark.parametrize("body", [b"{", b"[1]", b'{"url": {}}', b"\xff", b"[" * 100_000])
     def test_a_body_that_makes_no_sense_is_a_400(self, server: Server, body: bytes) -> None:
         assert server.request("POST", "/models", body).status == 400
@@ -239,6 +244,13 @@ class TestScaling:
         reply = server.request("PUT", "/models/laboratory?min_worker=3&max_worker=1")
         assert reply.status == 400
         assert "min_worker=3 is above max_worker=1" in reply.json()["message"]
+
+    def test_more_workers_than_the_machine_can_have_are_refused(self, server: Server) -> None:
+        reply = server.request("PUT", "/models/laboratory?min_worker=99999")
+        assert reply.status == 400
+        assert "minWorkers=99999 and 1 process(es) per group" in reply.json()["message"]
+        (group,) = describe(server, "laboratory")["workerGroups"]  # type: ignore[misc]
+        assert len(group["workers"]) == 1
 
     def test_a_minimum_alone_raises_the_maximum(self, server: Server) -> None:
         reply = server.request("PUT", "/models/laboratory?min_worker=2")

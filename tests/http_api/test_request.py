@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -9,7 +10,12 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.streams import StreamReader
+from aiohttp.test_utils import make_mocked_request
 from tests.support.server import Server
+
+from bloomery.http_api.request import read
 
 
 def seen(
@@ -58,6 +64,34 @@ def test_a_multipart_body_arrives_as_one_entry_per_part(server: Server) -> None:
     )
     content = seen(server, body=body, **{"Content-Type": "multipart/form-data; boundary=B"})["content"]
     assert content == [["text", "hello"], ["file", "\x00\x01\xff"]]
+
+
+async def test_between_the_parts_of_a_multipart_body_others_have_their_turn() -> None:
+    body = StreamReader(BaseProtocol(asyncio.get_running_loop()), limit=2**20)  # here in whole: nothing else waits
+    body.feed_data(b'--B\r\nContent-Disposition: form-data; name="n"\r\n\r\nx\r\n' * 500 + b"--B--\r\n")
+    body.feed_eof()
+    kind = {"Content-Type": "multipart/form-data; boundary=B"}
+    reading = asyncio.create_task(read(make_mocked_request("POST", "/invocations", kind, payload=body), "id", 2**20))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert len(reading.result().content) == 500
+    assert turns >= 500  # aiohttp reads them all in one
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("multipart/form-data; boundary=B", b"--B\r\nContent-Disposition: form-data; name=n\r\n\r\n\r\n"),
+        ("application/x-www-form-urlencoded", b"n=1&"),
+    ],
+)
+@pytest.mark.full  # aiohttp takes seconds for so many
+def test_more_parts_than_a_frame_holds_are_a_400(server: Server, kind: str, part: bytes) -> None:
+    reply = server.request("POST", "/invocations", part * 40_000, {"Content-Type": kind})
+    assert reply.status == 400
+    assert "fields" in reply.json()["message"] or "32767 parts" in reply.json()["message"]
 
 
 def test_a_broken_multipart_body_is_a_400(server: Server) -> None:

@@ -219,6 +219,7 @@ def test_while_a_killed_rank_is_replaced_ping_is_a_503_and_then_healthy_again(tm
         eventually(lambda: server.ping().status == 503, "/ping has noticed")
         state = server.ping().json()["slow"]
         assert (state["status"], state["state"]) == ("Unhealthy", "restarting")
+        eventually(lambda: server.ping().json()["slow"]["elapsed"] > state["elapsed"], "the time of the loss grows")
         gate.touch()
         eventually(lambda: server.ping().status == 200, "the group is back")
         assert server.post({}).body == b"served"

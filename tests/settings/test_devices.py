@@ -108,6 +108,20 @@ def test_devices_that_are_not_there_are_refused(world: World, line: str, words: 
         placements(world, line, **FOUR)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("minWorkers=99999",),
+        ("minWorkers=30000", "load_on_devices=gpu0;gpu1;gpu2;cpu"),
+        ("engine=MPI", "option.entryPoint=djl_python.huggingface", "option.tensor_parallel_degree=99999"),
+    ],
+)
+def test_more_processes_than_a_machine_can_have_are_refused(world: World, lines: tuple[str, ...]) -> None:
+    gpus = FOUR if "load_on_devices" in lines[-1] else {}
+    with pytest.raises(ConfigurationError, match=r"processes for one model; a machine of \d+ cores takes \d+ at most"):
+        placements(world, *lines, **gpus)
+
+
 def test_what_each_group_gets_is_explained(world: World) -> None:
     world.write("mine/serving.properties", "load_on_devices=gpu0;gpu1;cpu\n")
     (row,) = [row for row in world.settings("mine", **FOUR).explained if row.key == "devices"]

@@ -101,6 +101,28 @@ def test_an_empty_directory_is_refused_with_what_it_holds(tmp_path: Path, home: 
         find(str(tmp_path / "empty"), home, Unpacked())
 
 
+@pytest.mark.parametrize(
+    ("file", "advice"),
+    [
+        ("adapter_config.json", "a LoRA adapter, which is no whole model; merge it into its base"),
+        ("model-Q4_K.gguf", "GGUF files are llama.cpp's, and are not served here"),
+        ("model.safetensors", "weights without a config.json"),
+        ("pytorch_model.bin", "weights without a config.json"),
+    ],
+)
+def test_what_newcomers_take_for_a_model_is_told_from_one(tmp_path: Path, home: Home, file: str, advice: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / file).touch()
+    with pytest.raises(ConfigurationError, match=f"it holds {file}.*{advice}"):
+        find(str(tmp_path / "m"), home, Unpacked())
+
+
+def test_a_gguf_file_is_refused_as_one(tmp_path: Path, home: Home) -> None:
+    (tmp_path / "m.GGUF").touch()
+    with pytest.raises(ConfigurationError, match=r"m\.GGUF: GGUF files are llama\.cpp's"):
+        find(str(tmp_path / "m.GGUF"), home, Unpacked())
+
+
 def test_a_configuration_without_weights_is_refused(tmp_path: Path, home: Home) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").touch()

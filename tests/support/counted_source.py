@@ -39,7 +39,7 @@ class CountedSource:
         """The weights, with their checksums."""
         return tuple(self.checksummed([entry for entry in self.entries() if entry.name.endswith(".safetensors")]))
 
-    def connect(self) -> _Connection:
+    def connect(self, http: object = None) -> _Connection:
         return _Connection(self)
 
     def times_read(self, entry: Entry) -> list[int]:

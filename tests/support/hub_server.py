@@ -28,6 +28,7 @@ class Hub:
     storage: str = ""
     signature: str = "1"
     token: str | None = None
+    is_gated: bool = False  # anybody may list the files, and read none
     card: Mapping[str, object] = field(default_factory=dict)
 
     def __call__(self, asked: Asked) -> Reply:
@@ -43,6 +44,8 @@ class Hub:
             return Reply(200, json.dumps(self._info()).encode(), {"Content-Type": "application/json"})
         if path.startswith("/api/models/org/name/revision/"):
             return Reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        if path.startswith(f"/org/name/resolve/{COMMIT}/") and self.is_gated:
+            return Reply(401, b"restricted", {"X-Error-Code": "GatedRepo"})
         if path.startswith(f"/org/name/resolve/{COMMIT}/"):
             return self._resolved(path.removeprefix(f"/org/name/resolve/{COMMIT}/"))
         return Reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})

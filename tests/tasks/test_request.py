@@ -29,6 +29,27 @@ def test_a_text_body_is_one_prompt(request_of: MakeInput) -> None:
     assert read_request(request_of(body, "text/plain; charset=utf-8")).prompts == ("Être\n{",)
 
 
+def test_a_csv_body_with_a_column_of_inputs_is_one_prompt_for_each_row(request_of: MakeInput) -> None:
+    body = b'"id","inputs"\r\n1,To be\n2,"or not, to be"\n'
+    assert read_request(request_of(body, "text/csv; charset=utf-8")).prompts == ("To be", "or not, to be")
+
+
+@pytest.mark.parametrize("body", ["To be, or not", 'To be, "or not', "my inputs are\nthese", "inputs"])
+def test_other_csv_is_one_prompt(request_of: MakeInput, body: str) -> None:
+    assert read_request(request_of(body.encode(), "text/csv")).prompts == (body,)
+
+
+@pytest.mark.parametrize("body", ['inputs,a\n""\n', "a,inputs\nx\n"])
+def test_a_row_of_csv_without_its_text_is_refused(request_of: MakeInput, body: str) -> None:
+    with pytest.raises(BadRequestError, match=r"inputs\[0\]"):
+        read_request(request_of(body.encode(), "text/csv"))
+
+
+def test_csv_that_is_none_is_refused(request_of: MakeInput) -> None:
+    with pytest.raises(BadRequestError, match="not CSV: field larger"):
+        read_request(request_of(b"inputs\n" + b"x" * 200_000, "text/csv"))
+
+
 def test_an_object_is_json_whatever_curl_says_of_it(request_of: MakeInput) -> None:
     assert read_request(request_of(b' {"inputs": "a"}', "application/x-www-form-urlencoded")).prompts == ("a",)
 
@@ -134,7 +155,7 @@ def test_a_temperature_alone_means_sampling_since_lmi_0_32(
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "The body is not JSON"),
+        (b"", "The body is empty"),
         (b"{", "The body is not JSON"),
         (b"\xff", "byte 0xff at offset 0"),
         (b"[1]", "The body is [1]: it must be a JSON object"),
@@ -169,7 +190,12 @@ def test_a_malformed_body_is_refused_in_words(request_of: MakeInput, body: bytes
         ("max_new_tokens", "30", 'is "30": it must be an integer'),
         ("max_new_tokens", 10**30, "it must be an integer"),
         ("do_sample", "true", 'parameters.do_sample is "true": it must be true or false'),
-        ("temperature", 0, "parameters.temperature is 0: it must be a number from 0.0001 to 10000.0, such as 0.7"),
+        (
+            "temperature",
+            0,
+            "parameters.temperature is 0: for the most probable token",
+        ),
+        ("temperature", 1e-5, "must be a number from 0.0001 to 10000.0, such as 0.7"),
         ("temperature", "hot", 'is "hot"'),
         ("top_p", 1.5, "parameters.top_p is 1.5"),
         ("top_k", -1, "parameters.top_k is -1"),

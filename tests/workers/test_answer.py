@@ -72,11 +72,34 @@ async def test_a_reader_may_not_hold_the_writer_up_for_ever_by_reading_now_and_t
         await reading
 
 
-async def test_put_now_never_waits():
+async def test_put_now_never_waits_and_a_reader_who_still_reads_gets_everything():
     buffer = StreamBuffer(limit=2, reader_grace=30, patience=30)
-    buffer.put_now(b"xx")
+    for number in range(12):  # six times the limit, before the reader has had a turn
+        buffer.put_now(b"%d" % (number % 10))
+    buffer.end()
+
     assert not buffer.failed
+    assert b"".join(await read(buffer)) == b"012345678901"
+
+
+async def test_put_now_fails_the_stream_of_a_reader_who_takes_nothing():
+    buffer = StreamBuffer(limit=2, reader_grace=0.05, patience=30)
+    for _ in range(2):
+        buffer.put_now(b"xx")
+    await asyncio.sleep(0.1)
+    assert await anext(buffer) == b"xx"  # it only paused
+    for _ in range(2):
+        buffer.put_now(b"xx")
+    assert not buffer.failed
+    await asyncio.sleep(0.1)
     buffer.put_now(b"xx")
+    assert buffer.failed
+
+
+async def test_put_now_fails_the_stream_of_a_reader_who_is_far_too_slow():
+    buffer = StreamBuffer(limit=2, reader_grace=30, patience=30)
+    for _ in range(17):
+        buffer.put_now(b"xx")
     assert buffer.failed
 
 

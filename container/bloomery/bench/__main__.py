@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--size", type=float, default=1.0, metavar="GIB", help="of the single object (default 1)")
     fetch.add_argument("--sharded", type=float, default=4.0, metavar="GIB", help="of the 32 shards (default 4)")
     fetch.add_argument("--directory", type=Path, help="where both sides keep their files (default /dev/shm)")
+    fetch.add_argument("--tls", action="store_true", help="by https, as from S3 itself")
     fetch.set_defaults(run=_fetch)
     stream = commands.add_parser("stream", help="S3 straight to tensors, beside run:ai's streamer; two ranks together")
     stream.add_argument("--rounds", type=int, default=5, help="the clients take turns (default 5)")
@@ -143,8 +144,9 @@ def _fetch(options: argparse.Namespace) -> int:
     if options.rounds < 1:
         raise ConfigurationError(f"--rounds {options.rounds}: at least one is needed")
     sizes = [(int(options.size * 2**30), 1), (int(options.sharded * 2**30), 32)]
-    results = fetching.run(options.rounds, [size for size in sizes if size[0]], options.directory)
-    print(f"fetch from one S3 server on this machine, {options.rounds} rounds, {_machine()}\n")
+    results = fetching.run(options.rounds, [size for size in sizes if size[0]], options.directory, options.tls)
+    how = "by https " if options.tls else ""
+    print(f"fetch {how}from one S3 server on this machine, {options.rounds} rounds, {_machine()}\n")
     print(fetching_report.table(results))
     print("\n" + "\n".join(fetching_report.verdicts(results)))
     if max(run.others for result in results for run in result.runs) > _BUSY:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bloomery.bench import checkpoints
 from bloomery.bench.configurations import BASELINE, CONFIGURATIONS, Configuration
 from bloomery.bench.group import Group
-from bloomery.bench.measure import ProcessorTime, share_of_others
+from bloomery.bench.measure import ProcessorTime, in_order, share_of_others
 from bloomery.bench.report import Call, Result
 
 
@@ -45,9 +45,7 @@ def _measure(model: str, work: Work) -> list[Result]:
         tokens = {group.configuration.name: _warm_up(group, work) for group in groups}
         calls: dict[str, list[Call]] = {group.configuration.name: [] for group in groups}
         for turn in range(work.rounds):
-            # Another one begins each round: whoever always follows a heavy neighbour would inherit its warm caches.
-            start = turn % len(groups)
-            for group in groups[start:] + groups[:start]:
+            for group in in_order(groups, turn):
                 call = _call(group, work, seed=turn)
                 calls[group.configuration.name].append(call)
                 _say(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.bench.fetching_clients import Client, clients
-from bloomery.bench.measure import ProcessorTime, Runs, TreePeak
+from bloomery.bench.measure import ProcessorTime, Runs, TreePeak, in_order
 from bloomery.bench.s3_server import BUCKET, S3Server, s3_server, write_checkpoint
 from bloomery.errors import CheckpointError
 
@@ -43,8 +43,10 @@ class Result(Runs):
     runs: list[Run] = field(default_factory=list)
 
 
-def run(rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | None = None) -> list[Result]:
-    """Every client ``rounds`` times on each checkpoint (bytes, shards), on tmpfs where there is one.
+def run(
+    rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | None = None, tls: bool = False
+) -> list[Result]:
+    """Every client ``rounds`` times on each checkpoint (bytes, shards), on tmpfs where there is one. ``tls``: by https.
 
     Raises CheckpointError when a client fails or fetches something else than the server has.
     """
@@ -56,22 +58,20 @@ def run(rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | N
     for size, shards in checkpoints:
         with tempfile.TemporaryDirectory(prefix="bloomery-bench-", dir=parent) as scratch:
             name = f"{size / _MIB:,.0f} MiB in {shards} file{'s' if shards > 1 else ''}"
-            results += _compare(rounds, name, size, shards, Path(scratch))
+            results += _compare(rounds, name, size, shards, Path(scratch), tls)
     return results
 
 
-def _compare(rounds: int, name: str, size: int, shards: int, scratch: Path) -> list[Result]:
+def _compare(rounds: int, name: str, size: int, shards: int, scratch: Path, tls: bool) -> list[Result]:
     served, uri = scratch / "served", f"s3://{BUCKET}/model"
     write_checkpoint(served / BUCKET / "model", size, shards)
-    with s3_server(served) as server:
+    with s3_server(served, scratch if tls else None) as server:
         contestants = clients(server.url, uri, served / BUCKET / "model")
         results = [Result(name, client.name, size) for client in contestants]
         _run(contestants[0], server, scratch, served)  # the server computes its checksums once
         for turn in range(rounds):
-            for index in range(len(contestants)):
-                # Everybody follows everybody else, so that nobody profits from a predecessor.
-                chosen = (index + turn) % len(contestants)
-                results[chosen].runs.append(_run(contestants[chosen], server, scratch, served))
+            for client, result in in_order(list(zip(contestants, results, strict=True)), turn):
+                result.runs.append(_run(client, server, scratch, served))
     return results
 
 

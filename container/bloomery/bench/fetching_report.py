@@ -18,7 +18,7 @@ def table(results: Sequence[Result]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        processor = median(run.processor_seconds for run in result.runs)
+        processor = _processor_seconds(result)
         fastest = min(run.wall_seconds for run in result.runs)
         peak = max(run.peak_bytes for run in result.runs) / _MIB
         others = sum(run.others for run in result.runs) / len(result.runs)
@@ -41,7 +41,9 @@ def verdicts(results: Sequence[Result]) -> list[str]:
             if present:
                 best = min(present, key=lambda result: result.seconds)
                 parts.append(f"{_ratio(best, ours):.2f} x {name} ({best.client})")
-        parts.append(f"verification costs {_ratio(ours, by_name[UNVERIFIED]) - 1:+.1%}")
+        without = by_name[UNVERIFIED]
+        processor = _processor_seconds(ours) / _processor_seconds(without)
+        parts.append(f"verification costs {_ratio(ours, without) - 1:+.1%} ({processor - 1:+.1%} processor time)")
         lines.append(f"{checkpoint}: " + ", ".join(parts))
     return lines
 
@@ -49,3 +51,7 @@ def verdicts(results: Sequence[Result]) -> list[str]:
 def _ratio(slower: Result, faster: Result) -> float:
     """How many times as fast; the median over the rounds, because both of a round met the same machine."""
     return median(slow.wall_seconds / fast.wall_seconds for slow, fast in zip(slower.runs, faster.runs, strict=True))
+
+
+def _processor_seconds(result: Result) -> float:
+    return median(run.processor_seconds for run in result.runs)

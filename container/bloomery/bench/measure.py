@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from bloomery.processes.machine import table_bytes
 
+T = TypeVar("T")
 _TICKS = os.sysconf("SC_CLK_TCK")
 # user, nice, system, irq, softirq, steal of /proc/stat's first line; idle and iowait are not work.
 _BUSY = (0, 1, 2, 5, 6, 7)
@@ -27,6 +28,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError("no values to take a percentile of")
     ordered = sorted(values)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def in_order(contestants: Sequence[T], turn: int) -> list[T]:
+    """Who goes after whom in a round: another one begins each, and every second one runs backwards. Whoever always
+    followed the same neighbour would always inherit his caches and his free memory.
+    """
+    start = turn % len(contestants)
+    order = [*contestants[start:], *contestants[:start]]
+    return order[::-1] if turn % 2 else order
 
 
 class Timed(Protocol):

@@ -33,17 +33,25 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(directory: Path) -> Iterator[S3Server]:
-    """Serve ``directory``, whose folders are the buckets; the server ends with the block, or with this process."""
+def s3_server(directory: Path, certificates: Path | None = None) -> Iterator[S3Server]:
+    """Serve ``directory``, whose folders are the buckets; the server ends with the block, or with this process.
+
+    ``certificates``: a directory for its certificate, when it is to speak https.
+    """
     command = [sys.executable, "-m", "tests.support.faulty_s3", str(directory), "--until-eof"]
+    if certificates is not None:
+        command += ["--tls", str(certificates)]
     with subprocess.Popen(command, cwd=_REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         port = process.stdout.readline().strip().decode()
         if not port:
             raise CheckpointError("the S3 server of the tests did not start: run this in a clone of the repository")
-        url = f"http://127.0.0.1:{port}"
+        url = f"{'http' if certificates is None else 'https'}://127.0.0.1:{port}"
+        environment = client_environment(url)
+        if certificates is not None:
+            environment["AWS_CA_BUNDLE"] = environment["CURL_CA_BUNDLE"] = str(certificates / "certificate.pem")
         try:
-            yield S3Server(url, process.pid, client_environment(url))
+            yield S3Server(url, process.pid, environment)
         finally:
             process.terminate()
 

@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from bloomery.bench import checkpoints, servers
+from bloomery.bench.measure import in_order
 from bloomery.bench.s3_server import BUCKET, s3_server
 from bloomery.errors import CheckpointError, WorkerError
 from bloomery.processes.ports import ReservedPort
@@ -60,8 +61,7 @@ def run(rounds: int, layers: int, directory: Path | None = None) -> list[Result]
         shutil.copytree(model, Path(scratch, "served", BUCKET, "model"))
         with s3_server(Path(scratch, "served")) as server:
             for turn in range(rounds):
-                for index in range(len(results)):
-                    result = results[(index + turn) % len(results)]
+                for result in in_order(results, turn):
                     with tempfile.TemporaryDirectory(dir=scratch) as temporary:
                         environment = {**server.environment, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
                         start = _baseline if result.way == BASELINE else _ours

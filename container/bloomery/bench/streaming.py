@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from bloomery.bench.measure import ProcessorTime, Runs
+from bloomery.bench.measure import ProcessorTime, Runs, in_order
 from bloomery.bench.s3_server import BUCKET, s3_server, write_checkpoint
 from bloomery.errors import CheckpointError
 
@@ -60,9 +60,8 @@ def run(rounds: int, checkpoints: Sequence[tuple[int, int]], directory: Path | N
             contestants = [Result(name, size, files) for name in present]
             _load(OURS, environment, server, scratch)  # the server computes its checksums once
             for turn in range(rounds):
-                for index in range(len(contestants)):
-                    chosen = contestants[(index + turn) % len(contestants)]
-                    chosen.runs.append(_load(chosen.client, environment, server, scratch))
+                for result in in_order(contestants, turn):
+                    result.runs.append(_load(result.client, environment, server, scratch))
             results += contestants
     return results
 

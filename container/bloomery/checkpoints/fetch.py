@@ -139,7 +139,7 @@ def _locked(target: Path) -> Iterator[None]:
             time.sleep(POLL_SECONDS)
     except OSError as error:
         raise CheckpointError(
-            f"{target} cannot be written ({error.strerror}): set TMPDIR to a directory with room."
+            f"{target} cannot be written ({error.strerror}): name another directory, or set TMPDIR to one."
         ) from error
     try:
         yield

@@ -55,6 +55,11 @@ class Progress:
             self._came = time.monotonic()
         self.tell()
 
+    def expect(self, count: int) -> None:
+        """``count`` more bytes will come than was thought: something is read once more."""
+        with self._lock:
+            self._total += count
+
     def tell(self) -> None:
         """Tell whoever is due; call it now and then while nothing comes, for then that is the news."""
         with self._lock:

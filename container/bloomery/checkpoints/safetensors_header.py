@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ DTYPE_BITS = {
 }
 _FIRST_READ = 128 << 10  # holds most headers, so that one request is enough
 _MAX_DIMENSIONS = 64
+_LFS_POINTER = b"version "  # what a clone has without git-lfs; as a length it would be no header's
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def length_of(first: bytes, size: int, where: str) -> int:
     """How many bytes lie before the tensors, by the ``first`` bytes (at least eight) of a file of ``size`` bytes."""
     if len(first) < LENGTH_BYTES:
         raise _bad(where, f"it has {size} bytes, and its header alone has more")
+    if first.startswith(_LFS_POINTER):
+        raise _bad(where, "it is a git-lfs pointer of a few lines, not the weights (run `git lfs pull` there)")
     length = int.from_bytes(first[:LENGTH_BYTES], "little")
     if length > MAX_HEADER_BYTES:
         raise _bad(where, f"its header would have {length} bytes; {MAX_HEADER_BYTES} are the most")
@@ -144,8 +148,8 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """JSON allows a name twice, and readers differ in which one they believe."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} is there twice")
     return found
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from bloomery.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from bloomery.checkpoints.wire.http import Http
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,26 @@ class Body(Protocol):
 
         Fewer than fit may come before the end, when the connection paused. Raises TransientError when it breaks,
         stalls, or ends before the range does.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a file the next bytes go. ``crc``: the CRC64NVME of those before, None when nobody wants one."""
+
+    path: str
+    position: int
+    crc: int | None
+
+
+@runtime_checkable
+class WritingBody(Body, Protocol):
+    """The bytes of an answer that another process reads, and can put into a file."""
+
+    def write(self, place: Place, length: int) -> tuple[int, int | None]:
+        """Put more bytes there, at most ``length``, which is all that is wanted: how many, at least one, and the CRC
+        with them. Raises as ``readinto``, and OSError when the file cannot be written.
         """
         ...
 
@@ -81,8 +104,8 @@ class Source(Protocol):
         """
         ...
 
-    def connect(self) -> Connection:
-        """A new connection; opens nothing until it reads."""
+    def connect(self, http: Http = ...) -> Connection:
+        """A new connection; opens nothing until it reads. ``http`` makes what it reads with, where that is HTTP."""
         ...
 
 

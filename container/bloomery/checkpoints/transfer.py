@@ -11,51 +11,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
 
+from bloomery.checkpoints.part import CHUNK_BYTES, Part, Reading
 from bloomery.checkpoints.retry import Attempts, Brake, RetryPolicy
-from bloomery.checkpoints.source import Body, Connection, Entry, Source, TransientError
+from bloomery.checkpoints.source import Connection, Source, TransientError
+from bloomery.checkpoints.wire.http import Http
 
 CONNECTIONS = 16
 PART_BYTES = 16 << 20
-# A chunk is checked and written while it is still in the processor's cache. Smaller ones cost more turns at the
-# interpreter's lock: with 512 KiB, 1 GiB took a third more processor time (measured on two cores).
-CHUNK_BYTES = 2 << 20
-# A connection that brings less in such a time is worth a new one: a broken path can trickle for hours and never stall.
-_SLOWEST_BYTES, _SLOWEST_SECONDS = 512 << 10, 30.0
 # A path may let the first packets of every connection through and nothing after them. That is no progress.
 _PROGRESS_BYTES = 64 << 10
 _TICK_SECONDS = 0.2
 # The last attempt may begin just before the patience ends and stall for 15 s: nobody waits 60 s without progress.
 POLICY = RetryPolicy(patience=42.0)
-
-
-class Sink(Protocol):
-    """Where the bytes of one part go, in order. Called by one thread at a time."""
-
-    def space(self, offset: int, scratch: memoryview) -> memoryview:
-        """Where the bytes from ``offset`` (within the part) go: memory of the sink's own, or ``scratch`` or less."""
-        ...
-
-    def take(self, offset: int, data: memoryview) -> None:
-        """``data``, which lies in the space that was given, has come."""
-        ...
-
-    def complete(self) -> None:
-        """The whole part has come. May put more parts; what it raises ends the transfer."""
-        ...
-
-
-@dataclass(frozen=True)
-class Part:
-    """``length`` bytes, at least one, of ``entry`` from ``start``."""
-
-    entry: Entry
-    start: int
-    length: int
-    sink: Sink
 
 
 class Transfer:
@@ -67,9 +36,13 @@ class Transfer:
         connections: int = CONNECTIONS,
         came: Callable[[int], object] | None = None,
         policy: RetryPolicy = POLICY,
+        http: Http | None = None,
     ) -> None:
-        """``came`` is told how many bytes have come, from several threads, each byte once."""
+        """``came`` is told how many bytes have come, from several threads, each byte once. ``http`` makes the
+        connections, for who wants other ones than the source's own.
+        """
         self._source, self._connections, self._came, self._policy = source, connections, came, policy
+        self._http = http
         self._lock = threading.Condition()
         self._queue: deque[Part] = deque()
         self._unfinished = self._idle = 0
@@ -88,7 +61,7 @@ class Transfer:
                 self._queue.extendleft(reversed(parts))
             else:
                 self._queue.extend(parts)
-            for _ in range(min(len(parts) - self._idle, self._connections - len(self._threads))):
+            for _ in range(min(len(self._queue) - self._idle, self._connections - len(self._threads))):
                 thread = threading.Thread(target=self._work, name=f"transfer-{len(self._threads)}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -136,7 +109,7 @@ class Transfer:
     def _work(self) -> None:
         connection: Connection | None = None
         try:
-            connection = self._source.connect()
+            connection = self._source.connect(self._http) if self._http else self._source.connect()
             with self._lock:
                 self._open.append(connection)
             scratch = memoryview(bytearray(CHUNK_BYTES))
@@ -176,7 +149,7 @@ class Transfer:
 
     def _carry(self, connection: Connection, part: Part, scratch: memoryview) -> None:
         """Bring all bytes of a part, by as many attempts as it takes; each goes on where the last one ended."""
-        reading = _Reading(part, scratch, self._came)
+        reading = Reading(part, scratch, self._came)
         attempts, progress = Attempts(self._policy, time.monotonic()), 0
         while reading.left and not self._stopped.is_set():
             self._brake.wait(self._stopped)
@@ -184,7 +157,7 @@ class Transfer:
                 with connection.read(part.entry, part.start + reading.position, reading.left) as body:
                     self._brake.succeeded()
                     while reading.left and not self._stopped.is_set():
-                        reading.chunk(body)
+                        reading.advance(body)
             except TransientError as error:
                 if self._stopped.is_set():  # the connection was closed for that
                     return
@@ -195,40 +168,3 @@ class Transfer:
                 if error.slow_down:
                     self._brake.slow_down(error, now)
                 self._stopped.wait(attempts.failed(error, now))
-
-
-class _Reading:
-    """How far one part has come."""
-
-    def __init__(self, part: Part, scratch: memoryview, came: Callable[[int], object] | None) -> None:
-        self._part, self._scratch, self._came = part, scratch, came
-        self.position = 0
-
-    @property
-    def left(self) -> int:
-        return self._part.length - self.position
-
-    def chunk(self, body: Body) -> None:
-        """Read until the space is full, and hand over what has come even when the connection breaks meanwhile."""
-        space = self._part.sink.space(self.position, self._scratch)[: self.left]
-        filled, seen, late = 0, 0, time.monotonic() + _SLOWEST_SECONDS
-        try:
-            while filled < len(space):
-                count = body.readinto(space[filled:])
-                filled += count
-                if not count:
-                    raise TransientError(self._told("the answer ended early"))
-                if filled < len(space) and time.monotonic() > late:
-                    if filled - seen < _SLOWEST_BYTES:
-                        raise TransientError(self._told(f"only {filled - seen} bytes came in {_SLOWEST_SECONDS:g} s"))
-                    seen, late = filled, time.monotonic() + _SLOWEST_SECONDS
-        finally:
-            if filled:
-                self._part.sink.take(self.position, space[:filled])
-                self.position += filled
-                if self._came is not None:
-                    self._came(filled)
-
-    def _told(self, what: str) -> str:
-        first = self._part.start + self.position
-        return f"{self._part.entry.name}, bytes {first}-{self._part.start + self._part.length - 1}: {what}"

@@ -47,6 +47,13 @@ COMMANDS = (
 )
 
 
+# What is no dependency of the core, and which extra of the package brings it.
+_EXTRAS = {
+    **dict.fromkeys(("awscrt", "boto3", "botocore", "huggingface_hub", "numpy"), "checkpoints"),
+    **dict.fromkeys(("torch", "transformers", "safetensors"), "engines"),
+}
+
+
 class _Commands(TyperGroup):
     """All commands, each made when it is asked for: to make them all takes longer than a small command's work."""
 
@@ -70,6 +77,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Serve large language models the way SageMaker, DJLServing and DeepSpeed-MII users expect.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -95,6 +103,13 @@ def main() -> None:
 
         print(f"bloomery: {redact(str(error))}", file=sys.stderr)
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        advice = f"pip install 'bloomery[{_EXTRAS[package]}]'"
+        print(f"bloomery: this command needs {package}, which is not installed: {advice}", file=sys.stderr)
+        sys.exit(CONFIGURATION)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:

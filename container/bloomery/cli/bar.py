@@ -24,5 +24,6 @@ def reporting() -> Iterator[Callable[[int, int], object] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         logs.configure()  # now: the bar keeps out of the way of what is written to its stderr
         logging.getLogger("bloomery").setLevel(logging.WARNING)
+        logging.getLogger("bloomery.checkpoints.fetch").setLevel(logging.INFO)  # whom it waits for: no bar shows that
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -136,4 +136,12 @@ def _read(
         # transformers would go on with random numbers in their place.
         some = ", ".join(sorted(found["missing_keys"])[:8])
         raise CheckpointError(f"{path} lacks weights of this {type(model).__name__}: {some}")
+    weights = set(model.state_dict())
+    for name in sorted(found["unexpected_keys"]):
+        if name.rpartition("_scale")[0] in weights:
+            # transformers has taken the codes of a quantised weight for its numbers.
+            raise UnsupportedModelError(
+                f"{path} is quantised, and its config.json does not say how: nobody wants {name}, a scale of a weight; "
+                "use the checkpoint that it was made from, with option.dtype=int8 if memory is short"
+            )
     return model

@@ -16,7 +16,7 @@ from torch import nn
 
 from bloomery.checkpoints import Checkpoint
 from bloomery.checkpoints.splitting.presharded import stored_dtype
-from bloomery.engines import filling, loading, memory, models, pipelines, precision, rendezvous
+from bloomery.engines import filling, loading, memory, models, pipelines, precision, rendezvous, untabled
 from bloomery.engines.allreduce import choose as choose_allreduce
 from bloomery.engines.generation import TransformersEngine
 from bloomery.engines.reader import Reader
@@ -88,6 +88,8 @@ def load(
             model = sharded.module
             loading.fill(model, meta, reader, sharded.part, preparation.apply)
     preparation.finish()
+    if ranks > 1 and config.model_type not in FAMILIES:
+        untabled.try_out(model)
     models.give_generation_config(model, path)
     before = getattr(model, "reset_cache", None) if inject else None
     engine = TransformersEngine(
@@ -265,6 +267,8 @@ def _family(
             f"{config.model_type} keeps several projections in one weight ({', '.join(joint)}), and there is no table "
             "of how DeepSpeed cuts that; use tensor_parallel=1 or the Python engine"
         )
+    if config.model_type not in FAMILIES:
+        untabled.check_blocks(config, blocks)
     head = next((name for name in ("lm_head", "embed_out") if isinstance(getattr(model, name, None), nn.Linear)), None)
     row = tuple(name for names in classes.values() for name in names)
     layers = "|".join(name.replace(".", r"\.") for name in blocks)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -29,6 +29,9 @@ _NOT_OURS = (
     "watermarking_config", "use_cache", "cache_implementation", "cache_config", "max_time", "pad_token_id",
     "eos_token_id", "max_new_tokens", "num_beams", "do_sample",
 )  # fmt: skip
+
+# What a request may ask besides generate()'s other arguments.
+_ASKED = {field.name for field in fields(GenerationParameters)} - {"extra"}
 
 
 @dataclass
@@ -103,15 +106,16 @@ class TransformersEngine:
         known = set(GenerationConfig().to_dict())
         for name in parameters.extra:
             if name in _NOT_OURS or name not in known:
-                close = difflib.get_close_matches(name, sorted(known - set(_NOT_OURS)), 1)
+                close = difflib.get_close_matches(name, sorted(known - set(_NOT_OURS) | _ASKED), 1)
                 raise BadRequestError(
                     f"parameter {name!r} is "
                     + (
                         f"unknown{f'; did you mean {close[0]!r}?' if close else ''}"
                         if name not in known
-                        else "not served"
+                        else "not served" + ("; send max_new_tokens" if name == "max_length" else "")
                     )
                 )
+        self._check_biased(parameters.extra)
         given: dict[str, Any] = {
             "do_sample": parameters.do_sample,
             "max_new_tokens": parameters.max_new_tokens,
@@ -122,6 +126,8 @@ class TransformersEngine:
         if parameters.do_sample:
             given |= {"temperature": parameters.temperature, "top_k": parameters.top_k, "top_p": parameters.top_p}
         given["pad_token_id"] = self._pad()
+        # Trainers leave false in checkpoints, and MPT has it so: every step would then read the whole text again.
+        given["use_cache"] = True
         if parameters.num_beams > 1 and parameters.ignore_eos:
             given["min_new_tokens"] = parameters.max_new_tokens  # a beam that could end early would be cut there
         try:
@@ -130,6 +136,14 @@ class TransformersEngine:
         except (ValueError, TypeError) as error:
             raise BadRequestError(f"generation parameters: {error}") from error
         return config
+
+    def _check_biased(self, extra: Mapping[str, Any]) -> None:
+        """transformers looks at these ids only while rank 0 chooses a token, when its peers wait already."""
+        vocabulary = self.model.config.get_text_config().vocab_size
+        for name in ("bad_words_ids", "sequence_bias"):
+            wrong = [token for token in _sequences_of_tokens(extra.get(name)) if not 0 <= token < vocabulary]
+            if wrong:
+                raise BadRequestError(f"parameter {name!r} holds {wrong[0]}: tokens are from 0 to {vocabulary - 1}")
 
     def _pad(self) -> int:
         found = getattr(self.tokenizer, "pad_token_id", None)
@@ -193,7 +207,10 @@ class TransformersEngine:
             # its caller's thread in that mode.
             with torch.no_grad():
                 inputs = model.prepare_inputs_for_generation(
-                    input_ids, next_sequence_length=None if first else 1, is_first_iteration=first, **model_kwargs
+                    input_ids,
+                    next_sequence_length=1 if model_kwargs["use_cache"] and not first else None,
+                    is_first_iteration=first,
+                    **model_kwargs,
                 )
                 outputs = model(**inputs, return_dict=True)
                 model_kwargs = model._update_model_kwargs_for_generation(
@@ -259,6 +276,15 @@ class TransformersEngine:
             tokens = tuple(row[index] if index < len(row) else None for row in rows)
             rank.current.step(sum(token is not None for token in tokens))
             yield Step(tokens, tuple(_ending(row, index, eos, stop.stopped) for row in rows))
+
+
+def _sequences_of_tokens(value: Any) -> Iterator[int]:
+    """The ids in lists of nothing but ids; a bias stands beside such a list, not in it."""
+    for each in value if isinstance(value, list) else ():
+        if isinstance(each, list) and all(type(token) is int for token in each):
+            yield from each
+        else:
+            yield from _sequences_of_tokens(each)
 
 
 class _Chooser:

@@ -45,7 +45,7 @@ class TensorLanding:
         if stored.dtype not in DTYPES:
             raise CheckpointError(f"{stored.name} is stored as {stored.dtype}, which this engine does not compute with")
         self._target, self._copied = target.detach(), copied
-        self._dtype = DTYPES[stored.dtype]
+        self.dtype = DTYPES[stored.dtype]
         self._shape, self._axis = stored.shape, axis
         self._ranges = tuple(ranges) if ranges is not None else ((0, stored.shape[axis]),) if stored.shape else ()
         kept = self._target.numel() * self._target.element_size()
@@ -59,9 +59,9 @@ class TensorLanding:
 
     def runs(self) -> Iterator[Range]:
         """First and last byte (exclusive) of each wanted run of the stored tensor, for tensors ``in_rows``."""
-        row = math.prod(self._shape[1:]) * self._dtype.itemsize
+        row = math.prod(self._shape[1:]) * self.dtype.itemsize
         if not self._shape or self._axis:
-            yield 0, math.prod(self._shape) * self._dtype.itemsize
+            yield 0, math.prod(self._shape) * self.dtype.itemsize
             return
         for start, stop in self._ranges:
             yield start * row, stop * row
@@ -80,12 +80,12 @@ class TensorLanding:
 
     def land(self, position: int, data: memoryview) -> None:
         """As ``blocks.Landing``."""
-        values = torch.frombuffer(data, dtype=self._dtype)
+        values = torch.frombuffer(data, dtype=self.dtype)
         with torch.no_grad():
             if not self._shape:
                 self._target.copy_(values[0])
             else:
-                self._place(self._target, self._shape, self._axis, position // self._dtype.itemsize, values)
+                self._place(self._target, self._shape, self._axis, position // self.dtype.itemsize, values)
 
     def arrived(self, count: int) -> None:
         """As ``blocks.Landing``."""
@@ -93,7 +93,7 @@ class TensorLanding:
 
     def _own_memory(self) -> memoryview | None:
         target = self._target
-        direct = target.device.type == "cpu" and target.dtype == self._dtype and target.is_contiguous() and self.in_rows
+        direct = target.device.type == "cpu" and target.dtype == self.dtype and target.is_contiguous() and self.in_rows
         return target.reshape(-1).view(torch.uint8).numpy().data if direct and target.numel() else None
 
     def _place(self, target: torch.Tensor, shape: Sequence[int], axis: int, first: int, values: torch.Tensor) -> None:

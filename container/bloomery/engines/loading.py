@@ -53,7 +53,14 @@ def read_config(path: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def build_on_meta(config: Any, auto_class: Any, dtype: torch.dtype, *, trust_remote_code: bool = False) -> MetaModel:
-    """The architecture without any memory for its weights."""
+    """The architecture without any memory for its weights. Raises UnsupportedModelError for quantised ones."""
+    if quantisation := getattr(config, "quantization_config", None):
+        fields = quantisation if isinstance(quantisation, dict) else vars(quantisation)
+        method = fields.get("quant_method", "?")
+        raise UnsupportedModelError(
+            f"the checkpoint is quantised ({method}; quantization_config in its config.json), which this engine does "
+            "not read: use the checkpoint that it was made from, with option.dtype=int8 if memory is short"
+        )
     with torch.device("meta"):
         model = auto_class.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     model.eval()

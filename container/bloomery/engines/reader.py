@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from bloomery.checkpoints import safetensors_header
 from bloomery.checkpoints.checkpoint import refusal
 from bloomery.checkpoints.splitting.pickled import PickledFile
 from bloomery.checkpoints.splitting.presharded import CONFIG, is_split
@@ -106,6 +107,19 @@ def share_of(
     return ranges
 
 
+def check_numbers(where: str, name: str, stored: torch.dtype, held: torch.dtype) -> None:
+    """Raise a CheckpointError when what is stored are codes of a quantised weight: whatever a copy would make numbers
+    of, they lack their scales, and a model filled with them answers nonsense."""
+    are_codes = not stored.is_floating_point or stored.itemsize == 1
+    if not are_codes or not held.is_floating_point or held.itemsize == 1:
+        return
+    raise CheckpointError(
+        f"{name} of {where} is stored as {str(stored).removeprefix('torch.')}, and the model holds "
+        f"{str(held).removeprefix('torch.')}: the checkpoint is quantised, in a way that this engine does not read; "
+        "use the checkpoint that it was made from (with option.dtype=int8 if memory is short)"
+    )
+
+
 class CheckpointReader:
     """The tensors of one checkpoint directory, by name.
 
@@ -121,8 +135,12 @@ class CheckpointReader:
         self._handles: dict[Path, Any] = {}
         self._where: dict[str, tuple[Path, str]] = {}  # model name -> file, name in the file
         self.scales: dict[int, StoredScales] = {}
+        stored: dict[str, Path] = {}
         for file, names in _files(self.path, self._open):
             for name in names:
+                if name in stored:
+                    raise CheckpointError(f"{path} holds {name} twice: in {stored[name].name} and in {file.name}")
+                stored[name] = file
                 wanted = rename(name) if rename else name
                 if wanted is not None:
                     self._where[wanted] = (file, name)
@@ -163,8 +181,7 @@ class CheckpointReader:
         view, shape = self._view(name), self.shape(name)
         ranges = share_of(self.where, name, shape, target.shape, slices, axis)
         if not shape:
-            with torch.no_grad():
-                target.copy_(view[...])
+            self._copy(target, view[...], name)
             return
         if isinstance(view, Dequantised):
             self.scales[target.data_ptr()] = view.scales(ranges if axis == view.axis else [(0, shape[view.axis])])
@@ -178,8 +195,7 @@ class CheckpointReader:
                 low = index[0].start
                 index[0] = slice(low + rows.start, low + rows.stop)
                 piece = part[rows]
-                with torch.no_grad():
-                    piece.copy_(_piece(view, index))
+                self._copy(piece, _piece(view, index), name)
                 copied(piece.numel() * piece.element_size())
 
     def begin(self) -> Pending:
@@ -193,12 +209,20 @@ class CheckpointReader:
         """As ``Reader``."""
         self._handles.clear()
 
+    def _copy(self, target: torch.Tensor, values: torch.Tensor, name: str) -> None:
+        check_numbers(self.where, name, values.dtype, target.dtype)
+        with torch.no_grad():
+            target.copy_(values)
+
     def _view(self, name: str) -> Any:
         if name not in self._where:
             raise CheckpointError(f"{self.path} holds no tensor {name!r}; it has {len(self._where)} others")
         file, stored = self._where[name]
         handle = self._open(file)
-        return handle.get_slice(stored)
+        try:
+            return handle.get_slice(stored)
+        except SafetensorError as error:
+            raise CheckpointError(f"{file} lacks {stored}, which the index says it holds: fetch it again") from error
 
     def _open(self, file: Path) -> Any:
         if file not in self._handles:
@@ -219,6 +243,8 @@ def open_tensors(file: Path) -> Any:
     except FileNotFoundError as error:
         raise CheckpointError(f"{file} is missing: the download is incomplete, or the index is wrong") from error
     except Exception as error:
+        if file.suffix == ".safetensors":
+            safetensors_header.of_file(file)  # says more precisely what is wrong, if it is the header
         raise CheckpointError(f"{file} cannot be read as a checkpoint: {error}") from error
 
 

@@ -1,7 +1,9 @@
-"""Where the ranks of one machine meet: on the loopback interface; and how they tell each other small things then.
+"""Where the ranks of one machine meet: in a file of their group; and how they tell each other small things then.
 
-torch's own store listens on all interfaces whatever MASTER_ADDR says (2.13), and whoever reaches its port may write
-into it. It takes a socket that listens already, though, so rank 0 makes that.
+torch's own store listens on all interfaces whatever MASTER_ADDR says (2.13), whoever reaches its port may write into
+it, and it asks the name server what each peer is called, which takes seconds where none answers. A file in the group's
+private directory has none of these troubles. Ranks that no server started have no such directory; they meet at
+MASTER_PORT, where rank 0 makes the listening socket itself, on loopback.
 """
 
 from __future__ import annotations
@@ -14,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import TCPStore  # type: ignore[attr-defined,unused-ignore]
+from torch.distributed import FileStore, Store, TCPStore  # type: ignore[attr-defined,unused-ignore]
 from torch.distributed.constants import default_pg_timeout
 from torch.distributed.rendezvous import register_rendezvous_handler
 
 from bloomery.processes import rank
+from bloomery.protocol import private
 
-_SCHEME = "bloomery-loopback"
+_SCHEME = "bloomery"
 _TOLD_BYTES = 1024
-_Meeting = tuple[TCPStore, int, int]  # the store, this rank, how many there are
+_Meeting = tuple[Store, int, int]  # the store, this rank, how many there are
 
 
 def method() -> str | None:
@@ -48,11 +51,18 @@ def tell(text: bytes) -> list[bytes]:
 
 
 def _meet(_url: str, timeout: timedelta = default_pg_timeout, **_: Any) -> Iterator[_Meeting]:
-    host, port = "127.0.0.1", int(os.environ["MASTER_PORT"])
-    first, ranks = rank.current.index == 0, rank.current.world_size
-    listener = socket.create_server((host, port)).detach() if first else None
-    store = TCPStore(host, port, ranks, first, timeout, master_listen_fd=listener)
+    ranks = rank.current.world_size
+    control = os.environ.get(private.CONTROL_SOCKET)
+    store = _at_port(ranks, timeout) if control is None else FileStore(str(Path(control).with_name("ranks")), ranks)
+    store.set_timeout(timeout)
     yield store, rank.current.index, ranks
+
+
+def _at_port(ranks: int, timeout: timedelta) -> TCPStore:
+    host, port = "127.0.0.1", int(os.environ["MASTER_PORT"])
+    first = rank.current.index == 0
+    listener = socket.create_server((host, port)).detach() if first else None
+    return TCPStore(host, port, ranks, first, timeout, master_listen_fd=listener)
 
 
 register_rendezvous_handler(_SCHEME, _meet)  # type: ignore[no-untyped-call,unused-ignore]

@@ -22,7 +22,7 @@ from bloomery.checkpoints.streaming.stream_accounts import conclude
 from bloomery.checkpoints.streaming.stream_headers import Tensors, read_headers
 from bloomery.engines import rendezvous
 from bloomery.engines.landing import Everywhere, Range, TensorLanding
-from bloomery.engines.reader import CheckpointReader, Reader, share_of
+from bloomery.engines.reader import CheckpointReader, Reader, check_numbers, share_of
 from bloomery.engines.split_safetensors import StoredScales
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
@@ -88,6 +88,7 @@ class StreamedReader:
         entry, info = self._found[name]
         ranges = share_of(self.where, name, info.shape, target.shape, slices, axis)
         landing = TensorLanding(target, info, axis, ranges, copied)
+        check_numbers(self.where, name, landing.dtype, target.dtype)
         # By what all ranks see alike: a rank whose own share is empty must still share the tensor with the others.
         whole = slices is None or axis != 0 or info.length < _SMALL_BYTES
         if whole and info.length:

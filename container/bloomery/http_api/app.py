@@ -52,6 +52,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 DIRECT = web.AppKey[dict[str, Handler]]("direct", dict)  # handlers by path that need no router
 FINISH = web.AppKey("finish", Finish)
 _NO_SUCH_PATH = "Requested resource is not found, please refer to API document."
+_SHOWN = 100  # characters of a path in a message
 
 
 def build(registry: Registry, settings: ServerSettings, registrar: Registrar, door: Door) -> web.Application:
@@ -172,7 +173,9 @@ def _refused(http: web.Request, error: Exception, statuses: Statuses) -> web.Res
     if isinstance(error, RequestError):
         return _refusal(http, error, statuses)
     if isinstance(error, web.HTTPNotFound):
-        return _refusal(http, NotFoundError(_NO_SUCH_PATH), statuses)
+        where = f"{http.method} {http.path[:_SHOWN]}"
+        told = f"{_NO_SUCH_PATH} There is no {where} here; GET /openapi.json lists what there is."
+        return _refusal(http, NotFoundError(told), statuses)
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         refusal = _refusal(http, MethodNotAllowedError(f"{http.method} is not allowed here; use {allowed}"), statuses)

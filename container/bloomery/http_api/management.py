@@ -6,12 +6,13 @@ import logging
 
 from aiohttp import web
 
-from bloomery.errors import BadRequestError, LoadFailedError, ModelLoadError
+from bloomery.errors import BadRequestError, ConfigurationError, LoadFailedError, ModelLoadError
 from bloomery.http_api import registration, response
 from bloomery.http_api.models import Models
 from bloomery.http_api.permission import Permission
 from bloomery.serving.registrar import Registrar
 from bloomery.serving.registry import Registry
+from bloomery.settings import devices
 from bloomery.settings.server import ServerSettings
 
 _LEVELS = {"TRACE": "DEBUG", "DEBUG": "DEBUG", "INFO": "INFO", "WARN": "WARNING", "WARNING": "WARNING"}
@@ -68,6 +69,10 @@ class Management:
         # One that is not said gives way to the other.
         lowest = fewest if fewest is not None else min(model.settings.min_workers, most or model.settings.min_workers)
         highest = most if most is not None else max(model.settings.max_workers, lowest)
+        try:
+            devices.refuse_too_many(lowest, model.settings.ranks)
+        except ConfigurationError as error:
+            raise BadRequestError(str(error)) from error
         workers = f"New Worker configuration min workers:{lowest} max workers:{highest}"
         if not registration.synchronous(stated):
             self._registrar.begin(model.scale(lowest, highest))

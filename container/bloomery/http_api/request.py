@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from bloomery.errors import BadRequestError, PayloadTooLargeError
 from bloomery.protocol import private
-from bloomery.protocol.frames import TRACKING_ID, ContentPart, Request, property_of
+from bloomery.protocol.frames import MAX_ENTRIES, TRACKING_ID, ContentPart, Request, property_of
 
 # A UUID's form, this process's own random part and a number: uuid4() asks the operating system for every request.
 _PREFIX, _numbers = str(uuid.uuid4())[:24], itertools.count(1)
@@ -35,6 +36,7 @@ _RESERVED = frozenset(
 )
 _HANDLER = "handler"  # would choose which function of the handler runs
 _NO_OTHER_HANDLER = "The handler can't be overridden in a request"
+_LONG_FORM = 2**20  # bytes: taking one apart would hold up every other request
 _DECODED = frozenset(("gzip", "deflate", "br", "zstd"))
 
 
@@ -142,12 +144,19 @@ async def _body(request: web.Request, limit: int) -> list[ContentPart]:
         raise _too_large(limit) from error
     # curl -d says "form" when nobody says otherwise; a body that begins as JSON does is not one.
     if kind == "application/x-www-form-urlencoded" and body and body.lstrip()[:1] not in (b"{", b"["):
-        try:
-            fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="surrogateescape")
-        except ValueError as error:
-            raise BadRequestError(f"the body is not application/x-www-form-urlencoded: {error}") from error
-        return [(_text(key), value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
+        return await asyncio.to_thread(_fields, body) if len(body) > _LONG_FORM else _fields(body)
     return [("data", body)]
+
+
+def _fields(body: bytes) -> list[ContentPart]:
+    """The parts of an URL-encoded form."""
+    try:
+        fields = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_ENTRIES
+        )
+    except ValueError as error:
+        raise BadRequestError(f"the body is not application/x-www-form-urlencoded: {error}") from error
+    return [(_text(key), value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
 
 
 def _text(key: str) -> str:
@@ -163,15 +172,22 @@ async def _multipart(request: web.Request, limit: int) -> list[ContentPart]:
             if not isinstance(part, BodyPartReader):
                 raise BadRequestError("a multipart body inside a multipart body is not read")
             data = bytearray()
-            while piece := await part.read_chunk(2**16):
+            while piece := await _piece(part):
                 total += len(piece)
                 refuse_too_large(total, limit)
                 data += piece
+            if len(parts) == MAX_ENTRIES:
+                raise BadRequestError(f"a multipart body may have {MAX_ENTRIES} parts; this one has more")
             parts.append((_text(part.name or "data"), _decoded(part, bytes(data))))
     except (ValueError, AssertionError, RuntimeError, HttpProcessingError) as error:
         cause = error.message if isinstance(error, HttpProcessingError) else error
         raise BadRequestError(f"the body is not multipart/form-data: {cause}") from error
     return parts
+
+
+async def _piece(part: BodyPartReader) -> bytes:
+    await asyncio.sleep(0)  # aiohttp never waits for what is here already, and thousands of parts take it seconds
+    return await part.read_chunk(2**16)
 
 
 def _decoded(part: BodyPartReader, data: bytes) -> bytes:

@@ -56,6 +56,7 @@ class Model:
         self._scaling = asyncio.Lock()
         self._queue = Queue(settings, self._groups)
         self._started_at = self._loaded_at = 0.0
+        self._lost_at: float | None = None  # since when no group serves that once did
         self._stopping = False
         self._failing: asyncio.Task[None] | None = None
         self._loaded = asyncio.Event()
@@ -153,10 +154,16 @@ class Model:
         groups = tuple(group.status() for group in self._groups)
         best = min(groups, key=lambda group: (_ORDER.index(group.state), -group.percent))
         state = self._state(groups)
-        now = time.monotonic() if state == "loading" and self._started_at else self._loaded_at
         message = "" if state == "ready" else str(self.error) if self.error else best.message
-        elapsed = max(0.0, now - self._started_at)
-        return ModelStatus(state, best.phase, best.percent, elapsed, message, len(self._queue), groups)
+        return ModelStatus(state, best.phase, best.percent, self._elapsed(state), message, len(self._queue), groups)
+
+    def _elapsed(self, state: ModelState) -> float:
+        """Seconds of the load, while it goes on and afterwards; of a lost model since when it cannot answer."""
+        if state == "loading":
+            return time.monotonic() - self._started_at if self._started_at else 0.0
+        if self._lost_at is not None:
+            return time.monotonic() - self._lost_at
+        return max(0.0, self._loaded_at - self._started_at)
 
     def submit(self, request: Request) -> Call:
         """Serve ``request`` as soon as a group has room: ``async with model.submit(request) as answer``.
@@ -188,9 +195,14 @@ class Model:
 
     def _on_change(self) -> None:
         """A group's state has changed, or a request has left it."""
-        if not self._loaded_at and any(group.state == "ready" for group in self._groups):
+        ready = any(group.state == "ready" for group in self._groups)
+        if ready and not self._loaded_at:
             self._loaded_at = time.monotonic()
             self._loaded.set()
+        if ready:
+            self._lost_at = None
+        elif self._loaded_at and self._lost_at is None:
+            self._lost_at = time.monotonic()
         failed = [group for group in self._groups if group.error is not None]
         # One that cannot even load shows what the settings are worth; one that crashed leaves the others serving.
         if failed and self.error is None and (not self._loaded_at or len(failed) == len(self._groups)):

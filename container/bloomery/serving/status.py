@@ -17,7 +17,7 @@ class ModelStatus:
     state: ModelState
     phase: str
     percent: float
-    elapsed: float  # seconds since the load began, or that it took
+    elapsed: float  # seconds since the load began, or that it took; since when a model that served cannot
     message: str  # why it cannot serve; empty when it can
     queued: int
     groups: tuple[GroupStatus, ...]

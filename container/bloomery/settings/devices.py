@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bloomery.errors import ConfigurationError
+from bloomery.processes import machine
 from bloomery.settings import table
 from bloomery.settings.layers import Found, Layer
 from bloomery.settings.model import DeviceSet
 
 Kind = Literal["gpu", "cpu"]
 KINDS: tuple[Kind, ...] = ("gpu", "cpu")
+# A slip of the finger (minWorkers=1000) would start processes until the machine stands still, this server with it.
+_MOST_PROCESSES, _MOST_PER_CORE = 128, 8
 _DEVICE = re.compile(r"(?:gpu)?(\d+)")
 
 
@@ -83,6 +86,17 @@ def workers(found: Layer, kind: Kind) -> Workers:
             "raise one or lower the other"
         )
     return Workers(fewest or 1, most or fewest or 1)
+
+
+def refuse_too_many(groups: int, ranks: int) -> None:
+    """ConfigurationError where ``groups`` of ``ranks`` processes each are more than any use of this machine."""
+    cores = machine.cores()
+    most = max(_MOST_PROCESSES, _MOST_PER_CORE * cores)
+    if groups * ranks > most:
+        raise ConfigurationError(
+            f"minWorkers={groups} and {ranks} process(es) per group are {groups * ranks} processes for one model; "
+            f"a machine of {cores} cores takes {most} at most; lower minWorkers or tensor_parallel_degree"
+        )
 
 
 def placements(sets: list[DeviceSet], workers: Mapping[Kind, Workers]) -> tuple[DeviceSet, ...]:

@@ -7,14 +7,23 @@ import difflib
 from bloomery.settings import table
 from bloomery.settings.server_table import SERVER, SERVER_KEYS
 
+QUOTED = "the quotes around the value are part of it; leave them out"
+
+
+def is_quoted(value: str) -> bool:
+    """Whether all of ``value`` stands in quotes, as in a shell or in YAML; properties and env files know none."""
+    quote = value[:1]
+    return len(value) > 1 and quote in ("'", '"') and value[-1] == quote and quote not in value[1:-1]
+
 
 def oddity(key: str) -> str:
     """What is wrong with ``key`` in a model's serving.properties; "" when it is known, or a handler's own."""
     if key in table.WITHOUT_EFFECT:
         return "has no effect in this server"
     if key.startswith("option."):
-        close = [] if key in table.OPTIONS else difflib.get_close_matches(key, table.OPTIONS, 1, 0.85)
-        return f"goes to the handler as it is; did you mean {close[0]}?" if close else ""
+        lower = {option.lower(): option for option in table.OPTIONS}
+        close = [] if key in table.OPTIONS else difflib.get_close_matches(key.lower(), lower, 1, 0.85)
+        return f"goes to the handler as it is; did you mean {lower[close[0]]}?" if close else ""
     if key in SERVER_KEYS:
         variables = next(setting.variables for setting in SERVER if setting.key == key)
         return f"is a setting of the server, not of a model; set the environment variable {variables[0]}"

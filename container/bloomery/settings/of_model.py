@@ -62,6 +62,8 @@ class ModelReader:
             for key, each in layer.items():
                 if (problem := keys.oddity(key)) and not (layer is command and key in SERVER_KEYS):
                     self.notices.append(f"{each.origin}: {key} {problem}")
+                if keys.is_quoted(each.text):
+                    self.notices.append(f"{each.origin}: {key}: {keys.QUOTED}")
 
     def settings(self) -> ModelSettings:
         """The model's settings, checked against each other."""
@@ -86,7 +88,7 @@ class ModelReader:
         self.security.enforce(model_dir, choice.entry_point, is_ours, found, self.stated)
         origins.update(engine=choice.engine_origin, entry_point=choice.entry_point_origin)
         sets = devices.device_sets(gpus, on_cpu, degree, name)
-        self._place(values, sets, choice.engine != "Python" or degree > 1)
+        self._place(values, sets, degree, choice.engine != "Python")
         settings = ModelSettings(
             name=name,
             version=self.source.version,
@@ -124,11 +126,11 @@ class ModelReader:
                 origins[setting.field] = self.found[setting.key].origin
         return values, origins
 
-    def _place(self, values: dict[str, Any], sets: list[DeviceSet], one_group_each: bool) -> None:
+    def _place(self, values: dict[str, Any], sets: list[DeviceSet], degree: int, distributed: bool) -> None:
         """How many groups there are, and where. As in DJLServing, workers are counted per device, and each set of GPUs
         that a model is split over has one group."""
         workers = {kind: devices.workers(self.found, kind) for kind in {devices.kind_of(each) for each in sets}}
-        if one_group_each and "gpu" in workers:
+        if (distributed or degree > 1) and "gpu" in workers:
             if workers["gpu"].most > 1:
                 source = self.found.get("gpu.maxWorkers") or self.found["gpu.minWorkers"]
                 self.notices.append(
@@ -138,6 +140,7 @@ class ModelReader:
             workers["gpu"] = Workers(1, 1)
         values["min_workers"] = sum(workers[devices.kind_of(each)].fewest for each in sets)
         values["max_workers"] = sum(workers[devices.kind_of(each)].most for each in sets)
+        devices.refuse_too_many(values["min_workers"], degree if distributed else 1)
         if sets != [()] or "load_on_devices" in self.found:
             values["placements"] = devices.placements(sets, workers)
         for name in table.WORKERS:

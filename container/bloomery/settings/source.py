@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from bloomery.errors import ConfigurationError
@@ -13,6 +14,8 @@ from bloomery.settings.layers import Found
 
 PROPERTIES = "serving.properties"
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.index.json")
+_GGUF = ".gguf"
+_NO_GGUF = "GGUF files are llama.cpp's, and are not served here: name the checkpoint that they were made from"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 
@@ -62,6 +65,8 @@ def find(argument: str | None, home: Home, unpacked: Unpacked) -> list[Source]:
     if archive.is_archive(path):
         return [_archived(path.resolve(), home, unpacked)]
     if path.exists():
+        if path.suffix.lower() == _GGUF:
+            raise ConfigurationError(f"{argument}: {_NO_GGUF}")
         raise ConfigurationError(
             f"{argument} is a file; name the directory that holds serving.properties, model.py or config.json, or an "
             f"archive of it ({', '.join(archive.SUFFIXES)})"
@@ -94,11 +99,25 @@ def _in_directory(path: Path, argument: str, home: Home, unpacked: Unpacked) -> 
             f"{argument} has a config.json but no weights beside it ({', '.join(_WEIGHTS[:3])}); "
             "is the checkpoint's download complete?"
         )
-    listing = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
+    names = sorted(child.name for child in path.iterdir())
     raise ConfigurationError(
         f"{argument} is neither a model directory (serving.properties or model.py) nor a checkpoint "
-        f"(config.json with weights); it holds {listing}"
+        f"(config.json with weights); it holds {', '.join(names[:8]) or 'nothing'}{_mistaken(names)}"
     )
+
+
+def _mistaken(names: list[str]) -> str:
+    """What a directory with these files most likely is instead, and what to do."""
+    if "adapter_config.json" in names:
+        return (
+            ": a LoRA adapter, which is no whole model; merge it into its base (peft's merge_and_unload, then "
+            "save_pretrained), and name the directory that this makes"
+        )
+    if any(name.lower().endswith(_GGUF) for name in names):
+        return f". {_NO_GGUF}"
+    if any(fnmatch(name, pattern) for name in names for pattern in _WEIGHTS):
+        return ": weights without a config.json; is the checkpoint's download complete?"
+    return ""
 
 
 def holds_models(path: Path) -> bool:

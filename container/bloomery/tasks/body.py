@@ -1,10 +1,12 @@
-"""The body that every task takes: ``{"inputs": ..., "parameters": {...}, "stream": ...}`` or plain text.
+"""The body that every task takes: ``{"inputs": ..., "parameters": {...}, "stream": ...}`` plain text, or CSV.
 
 A wrong value is a BadRequestError that names the field, shows the value and gives a valid example.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,8 @@ def read_body(inputs: Input, example: str) -> Body:
     """The body of ``inputs``; ``example`` is a valid one for this task."""
     data = bytes(inputs.get_as_bytes() or b"")
     media_type = (inputs.get_property("content-type") or "").partition(";")[0].strip().lower()
+    if media_type == "text/csv" and (rows := _rows(utf8(data))):
+        return Body(inputs=rows)
     if media_type.startswith("text/"):
         return Body(text=utf8(data))
     # curl without -H says application/x-www-form-urlencoded; what begins like an object is meant as JSON.
@@ -35,6 +39,21 @@ def read_body(inputs: Input, example: str) -> Body:
     raise BadRequestError(
         f"Content-Type {media_type!r} is not served here: send application/json, for example {example}, or text/plain."
     )
+
+
+def _rows(text: str) -> list[object]:
+    """What DJLServing makes of CSV whose first line names ``inputs``, or ``question`` and ``context``.
+
+    Other CSV is text, as a batch transform sends it line by line: no rows.
+    """
+    columns = {name.strip(' "\r') for name in text.partition("\n")[0].split(",")}
+    if "inputs" not in columns and not {"question", "context"} <= columns:
+        return []
+    try:
+        rows = [dict(row) for row in csv.DictReader(io.StringIO(text), skipinitialspace=True)]
+    except csv.Error as error:
+        raise BadRequestError(f"The body is not CSV: {error}.") from error
+    return [row.get("inputs", row) for row in rows]
 
 
 def _fields(body: object, example: str) -> Body:

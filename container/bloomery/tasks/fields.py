@@ -91,6 +91,8 @@ def parse_json(body: bytes, example: str) -> object:
             return value
         raise BadRequestError(f"The body holds the number {digits[:40]}, which is not finite: no setting takes that.")
 
+    if not body.strip():
+        raise BadRequestError(f"The body is empty: it must be a JSON object, for example {example}.")
     try:
         return json.loads(utf8(body), parse_float=finite, parse_constant=finite)
     except RecursionError as error:

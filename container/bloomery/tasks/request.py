@@ -83,11 +83,19 @@ def _prompt(name: str, value: object) -> str:
     return prompt
 
 
-# Temperatures nearer to 0 overflow the logits, and 0 would divide by it; greedy decoding is do_sample=false.
+def _temperature(name: str, value: object) -> float:
+    """Temperatures nearer to 0 overflow the logits, and 0 would divide by it."""
+    if isinstance(value, int | float) and value == 0 and not isinstance(value, bool):
+        raise BadRequestError(
+            f"{name} is {show(value)}: for the most probable tokens, leave it out and send do_sample: false."
+        )
+    return number(1e-4, 1e4, 0.7)(name, value)
+
+
 _CHECKS: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "max_new_tokens": ("max_new_tokens", integer(1, 2**31 - 1, 30)),
     "do_sample": ("do_sample", boolean),
-    "temperature": ("temperature", number(1e-4, 1e4, 0.7)),
+    "temperature": ("temperature", _temperature),
     "top_k": ("top_k", integer(0, 2**31 - 1, 50)),
     "top_p": ("top_p", number(1e-4, 1.0, 0.9)),
     "repetition_penalty": ("repetition_penalty", number(0.01, 100.0, 1.1)),

@@ -25,6 +25,10 @@ class Answer:
     stream: AsyncIterator[bytes] | None = None
 
 
+# How often its limit a buffer may hold whose writer cannot wait, because others share the connection that it reads.
+_OVERFLOW = 16
+
+
 class StreamBuffer:
     """Bounded in bytes. A reader that is too slow loses its own stream; whoever writes is never held up for long."""
 
@@ -33,6 +37,7 @@ class StreamBuffer:
         self._patience = patience  # how long the reader may hold up the writer in total
         self._pieces: deque[bytes] = deque()
         self._size = 0
+        self._full_since: float | None = None  # and nothing has been taken since, as ``put_now`` sees it
         self._ended = False
         self._error: StreamError | None = None
         self._changed = asyncio.Event()  # for the reader: there is a piece or an end
@@ -68,9 +73,15 @@ class StreamBuffer:
         self._append(piece)
 
     def put_now(self, piece: bytes) -> None:
-        """Append a piece; if there is no room, fail the stream at once. Closed: drops it."""
+        """Append a piece, beyond the limit too: a client is slower than a handler that has all of its answer at hand.
+
+        A reader that takes nothing for too long, or leaves far too much, fails its stream. Closed: drops it.
+        """
         if self.full:
-            self._fail_slow()
+            now = asyncio.get_running_loop().time()
+            self._full_since = self._full_since or now
+            if now - self._full_since >= self._reader_grace or self._size >= _OVERFLOW * self._limit:
+                self._fail_slow()
         self._append(piece)
 
     def _append(self, piece: bytes) -> None:
@@ -110,6 +121,7 @@ class StreamBuffer:
         if self._pieces:
             piece = self._pieces.popleft()
             self._size -= len(piece)
+            self._full_since = None
             self._taken.set()
             return piece
         if self._error is not None:

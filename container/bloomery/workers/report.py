@@ -26,14 +26,19 @@ _HINTS = {
         "its directory is mounted noexec, as docker's --tmpfs is: docker run --tmpfs /tmp:exec, or for the packages of "
         "a requirements.txt set DJL_VENV_DIR to a directory elsewhere"
     ),
-    r"No module named '(torch|transformers|deepspeed|accelerate|safetensors|numpy)'": (
+    r"No module named '(torch|transformers|deepspeed|accelerate|safetensors|numpy|awscrt|boto3|huggingface_hub)'": (
         "the engines are not installed here: pip install 'bloomery[engines]'"
     ),
+    r"No module named 'djl_python\.": (
+        "bloomery has no such part of DJLServing's library; docs/compatibility.md says what there is"
+    ),
     r"ModuleNotFoundError|No module named": (
-        "install the missing package into the workers' Python (option.pythonExecutable, else the server's own)"
+        "name the missing package in a requirements.txt in the model directory, or install it into the workers' Python "
+        "(option.pythonExecutable, else the server's own)"
     ),
     OUT_OF_MEMORY: f"the model does not fit: {_MEMORY}",
     r"model_loading_timeout": "if it was still making progress, raise option.model_loading_timeout (in seconds)",
+    r"^bloomery\.\S+Error: ": "correct what the message names, and start again",
 }
 _OTHERWISE = "correct the handler or the setting that the message names, and start again"
 

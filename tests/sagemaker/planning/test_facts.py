@@ -55,7 +55,7 @@ class Counted:
         self.uri, self.licence = source.uri, source.licence
         self.entries, self.checksummed = source.entries, source.checksummed
 
-    def connect(self) -> Connection:
+    def connect(self, http: object = None) -> Connection:
         return CountedConnection(self._source.connect(), self.read)
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 from pathlib import Path
 
+from tests.support.certificates import make_certificate
 from tests.support.faulty_s3.faults import Fault
 from tests.support.faulty_s3.server import FaultyS3
 
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--no-checksums", action="store_true", help="have no checksum that a client did not send")
     parser.add_argument("--rate", type=float, default=0.0, help="bytes per second of each connection")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    parser.add_argument("--tls", type=Path, metavar="DIR", help="https, with a certificate that is made in DIR")
     parser.add_argument("--until-eof", action="store_true", help="end when the standard input does")
     options = parser.parse_args()
     ended = threading.Event()
@@ -30,6 +32,7 @@ def main() -> None:
         port=options.port,
         checks_signatures=not options.no_signatures,
         with_checksums=not options.no_checksums,
+        certificate=make_certificate(options.tls) if options.tls else None,
     ) as server:
         slow = [Fault("rate", rate=options.rate)] if options.rate else []
         late = [Fault("latency", operation="*", seconds=options.latency)] if options.latency else []

@@ -15,17 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from bloomery.checkpoints.carrying import carriers
+from bloomery.checkpoints.carrying.carriers import Carriers
 from bloomery.checkpoints.choice import wanted_files
-from bloomery.checkpoints.disk import integrity, journal, publish
+from bloomery.checkpoints.disk import integrity, journal, publish, room
 from bloomery.checkpoints.disk.journal import Journal, Written
 from bloomery.checkpoints.disk.options import FetchOptions
 from bloomery.checkpoints.disk.publish import Kept, Record
-from bloomery.checkpoints.disk.room import check_room
 from bloomery.checkpoints.disk.staging import StagedFile, resumable
 from bloomery.checkpoints.disk.vouching import Vouched, unvouched, vouched
+from bloomery.checkpoints.part import Part
 from bloomery.checkpoints.progress import Progress, megabytes
 from bloomery.checkpoints.source import ChangedError, Entry, Source, UnreachableError
-from bloomery.checkpoints.transfer import POLICY, Part, Transfer
+from bloomery.checkpoints.transfer import POLICY, Transfer
+from bloomery.checkpoints.wire.http import Http
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 from bloomery.processes.machine import cores
@@ -35,7 +38,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 PHASE = "fetching checkpoint"
 STAGING = ".fetching"
+_WEIGHTS = (".safetensors", ".bin", integrity.INDEX_SUFFIX)
 _FILES, _JOURNAL = "files", "journal"
+_WORTH_PROCESSES = 1 << 30  # bytes: each process takes 0.2 s of a processor to start
 _HEADERS_FIRST = 256  # files whose first part comes before the rest of any, all of them open meanwhile
 
 
@@ -95,6 +100,7 @@ class _Delivery:
         seen: Callable[[int, int], object] | None,
     ) -> None:
         self._source, self._target, self._options, self._seen = source, target, options, seen
+        self._uri = source.uri.rstrip("/")  # s3://b/m and s3://b/m/ are one
         self._patterns, self._is_model = list(allow_patterns or ()), is_model
         self._staging = target / STAGING
         self._record = Record.read(target)
@@ -125,6 +131,7 @@ class _Delivery:
         record = self._recorded(entries, wanted, staged, adopted)
         publish.publish(self._target, record, staged)
         publish.remove(self._target, self._outdated(entries, wanted))
+        self._tell_of_others(record, wanted)
         _clean(self._staging, keep=False)
         progress.finish()
         kinds = Counter(integrity.evidence(entry) if self._options.verify else "" for entry in known().values())
@@ -161,7 +168,7 @@ class _Delivery:
         return [
             name
             for name, kept in self._record.files.items()
-            if kept.uri == self._source.uri and name not in names
+            if kept.uri == self._uri and name not in names
             if name not in entries or entries[name].identity != kept.identity
         ]
 
@@ -172,11 +179,13 @@ class _Delivery:
             path = self._target / entry.name
             if not path.is_file() or path.stat().st_size != entry.size:
                 return None
-            expected = known()[entry.name].crc64nvme
-            if expected is None:
+            expected = known()[entry.name]
+            if not integrity.evidence(expected):
                 return None
             crc = integrity.crc_of_file(path)
-            return publish.kept_of(self._source.uri, entry, path, crc) if crc == expected else None
+            with path.open("rb", buffering=0) as file:
+                differs = integrity.mismatch(expected, file.fileno(), crc)
+            return None if differs else publish.kept_of(self._uri, entry, path, crc)
 
         found = zip(missing, self._each(missing, kept), strict=True)
         return {entry.name: row for entry, row in found if row is not None}
@@ -191,15 +200,25 @@ class _Delivery:
         """The record once ``staged`` is published."""
         outdated = set(self._outdated(entries, wanted))
         files = {name: kept for name, kept in self._record.files.items() if name not in outdated} | {**adopted}
-        uri = self._source.uri
-        files |= {file.entry.name: publish.kept_of(uri, file.entry, file.path, file.crc64nvme) for file in staged}
-        return Record(uri, self._patterns, publish.boot_id(), True, files)
+        files |= {file.entry.name: publish.kept_of(self._uri, file.entry, file.path, file.crc64nvme) for file in staged}
+        return Record(self._uri, self._patterns, publish.boot_id(), True, files)
+
+    def _tell_of_others(self, record: Record, wanted: Sequence[Entry]) -> None:
+        """Weights of two models in one directory: which of them a reader takes, neither of them knows."""
+        names = {entry.name for entry in wanted}
+        others = [name for name, kept in record.files.items() if kept.uri != self._uri and name not in names]
+        weights = sorted(name for name in others if name.endswith(_WEIGHTS))
+        if weights and any(name.endswith(_WEIGHTS) for name in names):
+            log.warning(
+                "%s also holds weights of %s (%s), and a reader may take either: fetch into a directory of its own",
+                *(self._target, record.files[weights[0]].uri, ", ".join(weights[:3])),
+            )
 
     def _former(self, error: UnreachableError) -> Delivery:
         """What an earlier fetch has brought, where the source cannot be asked."""
         record = self._record
-        files = {name: kept for name, kept in record.files.items() if kept.uri == self._source.uri}
-        asked = (record.complete, record.uri, record.patterns) == (True, self._source.uri, self._patterns)
+        files = {name: kept for name, kept in record.files.items() if kept.uri == self._uri}
+        asked = (record.complete, record.uri, record.patterns) == (True, self._uri, self._patterns)
         if not asked or any(not (self._target / name).is_file() for name in files):
             raise error
         log.warning("%s; using what was fetched earlier into %s", error, self._target)
@@ -214,18 +233,30 @@ class _Delivery:
         done = sum(part.length for parts in written for part in parts)
         if done:
             log.info("%s: going on from %s of an earlier fetch", self._source.uri, megabytes(done))
-        check_room(self._source.uri, self._target, total - done)
+        # What was under way when a fetch was killed takes its room already, and is written over.
+        room.check_room(
+            self._source.uri, self._target, sum(room.to_come(self._path(entry), entry.size) for entry in missing)
+        )
         progress = Progress(PHASE, total, what=self._source.uri, done=done, seen=self._seen)
         files: list[StagedFile] = []
         with ExitStack() as stack:
             notes = stack.enter_context(closing(Journal(self._staging / _JOURNAL)))
             stack.callback(_close, files)  # when nobody writes any more
             policy = replace(POLICY, patience=self._options.patience)
-            transfer = stack.enter_context(Transfer(self._source, self._options.connections, progress.add, policy))
+            http = self._http(stack, total - done)
+            transfer = stack.enter_context(
+                Transfer(self._source, self._options.connections, progress.add, policy, http)
+            )
+
+            def again(parts: Iterable[Part]) -> None:
+                parts = list(parts)
+                progress.expect(sum(part.length for part in parts))
+                transfer.put(parts, first=True)
+
             for entry, parts in zip(missing, written, strict=True):
                 file = StagedFile(
                     *(entry, self._path(entry), self._where(entry), parts, notes),
-                    *(lambda parts: transfer.put(parts, first=True), self._check_index(names), known),
+                    *(again, self._check_index(names), known),
                     verify=self._options.verify,
                 )
                 files.append(file)
@@ -237,6 +268,13 @@ class _Delivery:
                     progress.tell()
             transfer.wait(progress.tell)
         return progress, files
+
+    def _http(self, stack: ExitStack, size: int) -> Http | None:
+        """What makes connections whose bytes other processes read, where that is worth it; they end with ``stack``."""
+        processes = min(self._options.processes, self._options.connections)
+        if processes < 2 or size < _WORTH_PROCESSES or not carriers.IS_POSSIBLE:
+            return None
+        return stack.enter_context(Carriers(processes, self._options.connections)).http
 
     def _resumed(self, missing: Sequence[Entry]) -> list[list[Written]]:
         """For each file, the parts that an earlier fetch has left and that are intact."""

@@ -13,20 +13,23 @@ from bloomery.processes.machine import cores
 CONNECTIONS = "BLOOMERY_FETCH_CONNECTIONS"
 PART_SIZE = "BLOOMERY_FETCH_PART_MIB"
 VERIFY = "BLOOMERY_FETCH_VERIFY"
+PROCESSES = "BLOOMERY_FETCH_PROCESSES"
 RESUME = "BLOOMERY_FETCH_RESUME"
 PATIENCE = "BLOOMERY_FETCH_PATIENCE"
-_MOST_CONNECTIONS = 256
+_MOST_CONNECTIONS, _MOST_PROCESSES = 256, 64
 
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """``connections``: how many ranges are read at once. ``part_bytes``: the longest range of one request. ``verify``:
-    compare checksums. ``resume``: go on from what a fetch that was cut short has left; without it nothing is left.
-    ``patience``: seconds without progress, however many attempts that are, after which a range is given up.
+    """``connections``: how many ranges are read at once. ``part_bytes``: the longest range of one request.
+    ``processes``: how many read what comes over https; with 1 this one does. ``verify``: compare checksums. ``resume``:
+    go on from what a fetch that was cut short has left; without it nothing is left. ``patience``: seconds without
+    progress, however many attempts that are, after which a range is given up.
     """
 
     connections: int = 16
     part_bytes: int = PART_BYTES
+    processes: int = 1
     verify: bool = True
     resume: bool = True
     patience: float = POLICY.patience
@@ -39,6 +42,7 @@ class FetchOptions:
         return cls(
             _number(environment, CONNECTIONS, usual, _MOST_CONNECTIONS),
             _number(environment, PART_SIZE, cls.part_bytes >> 20, 1024) << 20,
+            _number(environment, PROCESSES, min(16, cores()), _MOST_PROCESSES),
             _switch(environment, VERIFY),
             _switch(environment, RESUME),
             _number(environment, PATIENCE, int(cls.patience), 3600),

@@ -8,7 +8,13 @@ from pathlib import Path
 from bloomery.checkpoints.progress import megabytes
 from bloomery.errors import CheckpointError
 
+_BLOCK = 512  # bytes: stat's unit, whatever the file system's is
 _RESERVE = 64 << 20  # bytes that stay free
+
+
+def to_come(file: Path, size: int) -> int:
+    """How many bytes more a sparse ``file`` takes when all ``size`` of it are written. Raises OSError."""
+    return max(0, size - file.stat().st_blocks * _BLOCK)
 
 
 def check_room(uri: str, directory: Path, needed: int) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from bloomery.checkpoints.disk import integrity
 from bloomery.checkpoints.disk.journal import Journal, Written
 from bloomery.checkpoints.disk.vouching import Vouched
-from bloomery.checkpoints.source import Entry
-from bloomery.checkpoints.transfer import Part
+from bloomery.checkpoints.part import Part
+from bloomery.checkpoints.source import Entry, Place
 from bloomery.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -176,32 +176,47 @@ def _is_intact(file: int, part: Written) -> bool:
     return part.crc64nvme is not None and integrity.crc_of(file, part.start, part.length) == part.crc64nvme
 
 
-class _Writing:
-    """Checks a part of a file and writes it, chunk by chunk."""
+class _Checking:
+    """A part of a file, of which it knows the checksum so far; None when nobody wants one."""
 
     def __init__(self, file: StagedFile, start: int, length: int) -> None:
         self._file, self._start, self._length = file, start, length
-        self._crc = 0
+        self._crc = 0 if file.verifies else None
 
     def space(self, offset: int, scratch: memoryview) -> memoryview:
         """Everything passes through ``scratch``."""
         return scratch
-
-    def take(self, offset: int, data: memoryview) -> None:
-        """Raises OSError when the disk is full."""
-        if self._file.verifies:
-            self._crc = integrity.running(data, self._crc)
-        write(self._file.descriptor(), data, self._start + offset)
 
     def complete(self) -> None:
         """Enter it."""
         self._file.completed(self._part())
 
     def _part(self) -> Written:
-        return Written(self._start, self._length, self._crc if self._file.verifies else None)
+        return Written(self._start, self._length, self._crc)
+
+    def _count(self, data: memoryview) -> None:
+        if self._crc is not None:
+            self._crc = integrity.running(data, self._crc)
 
 
-class _Comparing(_Writing):
+class _Writing(_Checking):
+    """Writes it, chunk by chunk; or another process does (``part.FileSink``)."""
+
+    def take(self, offset: int, data: memoryview) -> None:
+        """Raises OSError when the disk is full."""
+        self._count(data)
+        write(self._file.descriptor(), data, self._start + offset)
+
+    def place(self, offset: int) -> Place:
+        """As ``part.FileSink``."""
+        return Place(str(self._file.path), self._start + offset, self._crc)
+
+    def placed(self, count: int, crc: int | None) -> None:
+        """As ``part.FileSink``."""
+        self._crc = crc
+
+
+class _Comparing(_Checking):
     """Reads a part for the second time, and notes where it differs from the first."""
 
     difference: int | None = None
@@ -214,7 +229,7 @@ class _Comparing(_Writing):
         at = integrity.first_difference(before, data)
         if at is not None and self.difference is None:
             self.difference = position + at
-        self._crc = integrity.running(data, self._crc)
+        self._count(data)
         if at is not None:
             write(self._file.descriptor(), data[at:], position + at)
 

@@ -29,6 +29,8 @@ def open_source(uri: str | Path, *, revision: str | None = None, transport: Tran
     scheme, separator, _ = text.partition("://")
     if scheme == "s3" and separator:
         return S3Source(text, transport=transport)
+    if page := hub.PAGE.match(text):
+        raise CheckpointError(f"{text} is a page of the hub: name the model by its id, {page['id']}.")
     if scheme in ("https", "http") and separator:
         return HttpsSource(text, transport=transport)
     if scheme == "hf" or not separator:
@@ -40,9 +42,16 @@ def open_source(uri: str | Path, *, revision: str | None = None, transport: Tran
 
 
 def local_path(uri: str) -> Path | None:
-    """The path that ``uri`` names, None when it is a URL or a hub's id."""
-    scheme, separator, _ = uri.partition("://")
-    if separator:
-        return Path(unquote(urlsplit(uri).path)) if scheme == "file" else None
-    path = Path(uri).expanduser()
-    return path if path.exists() or not hub.ID.fullmatch(uri) else None
+    """The path that ``uri`` names, None when it is a URL or a hub's id. Raises CheckpointError for what names none."""
+    if not uri.strip():
+        raise CheckpointError("no checkpoint is named: give s3://bucket/prefix, a model hub's id, or a directory")
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme != "file":
+        return None
+    if separator and not rest.startswith(("/", "localhost/")):
+        raise CheckpointError(f"{uri} names a machine, {rest.partition('/')[0]!r}: write file:///directory, or a path")
+    try:
+        path = Path(unquote(urlsplit(uri).path)) if separator else Path(uri).expanduser()
+        return path if separator or path.exists() or not hub.ID.fullmatch(uri) else None
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a user who does not exist
+        raise CheckpointError(f"{uri[:200]} cannot be looked for: {error}") from error

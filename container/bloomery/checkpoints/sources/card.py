@@ -37,7 +37,7 @@ def licence(text: str) -> str | None:
     end = text.find("\n---", 3)
     try:
         fields = yaml.safe_load(text[4 : end + 1]) if end > 0 else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date of 30 February is a ValueError
         return None
     return from_fields(fields) if isinstance(fields, dict) else None
 

@@ -56,8 +56,8 @@ class DirectorySource:
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
-    def connect(self) -> FileConnection:
-        """Opens files when it reads from them."""
+    def connect(self, http: object = None) -> FileConnection:
+        """Opens files when it reads from them, and needs no ``http``."""
         return FileConnection(self.path)
 
 

@@ -28,8 +28,9 @@ from bloomery.checkpoints.sources.web import (
     refused,
     without_user,
 )
-from bloomery.checkpoints.wire.ranges import Empty, RangeBody, asked, span
-from bloomery.checkpoints.wire.transport import Transport, shown
+from bloomery.checkpoints.wire.http import Http, HttpConnection
+from bloomery.checkpoints.wire.ranges import Empty, asked, range_body, span
+from bloomery.checkpoints.wire.transport import Origin, Transport, shown
 from bloomery.errors import CheckpointError
 
 _FILES = (
@@ -54,6 +55,7 @@ class HttpsSource:
 
     def __init__(self, uri: str, *, transport: Transport | None = None) -> None:
         """Raises CheckpointError for an address that must not be used; asks nobody."""
+        Origin.of(uri)
         url, self._private = without_user(uri)
         if not is_safe(url):
             raise CheckpointError(f"{shown(url)} is not encrypted: write https:// (http:// is for this machine only)")
@@ -93,26 +95,26 @@ class HttpsSource:
         """With the checksums of MANIFEST.json."""
         return manifest.vouched(entries, self._listed)
 
-    def connect(self) -> HttpsConnection:
+    def connect(self, http: Http = HttpConnection) -> HttpsConnection:
         """Opens nothing until it reads."""
-        return HttpsConnection(self, self._connection())
+        return HttpsConnection(self, self._connection(http))
 
     def url(self, name: str) -> str:
         """Where the file ``name`` is."""
         folder = self._parts.path.rpartition("/")[0] if self.is_file else self._parts.path.rstrip("/")
         return urlunsplit(self._parts._replace(path=f"{folder}/{quote(name)}", fragment=""))
 
-    def _connection(self) -> WebConnection:
-        return WebConnection(self._transport, self._locations, self._private)
+    def _connection(self, http: Http = HttpConnection) -> WebConnection:
+        return WebConnection(http(self._transport), self._locations, self._private)
 
     def _directory(self) -> list[Entry]:
-        listing = self._probed([manifest.NAME])
+        listing = self._probed([manifest.NAME], may_be_refused=True)
         if listing:
             self._listed = manifest.read(self._text(listing[0], manifest.LIMIT), self.url_shown(manifest.NAME))
             found = self._probed(self._listed)
             self._compare(found)
             return [*listing, *found]
-        found = self._probed(_USUAL)
+        found = self._probed(_USUAL, may_be_refused=True)
         names = {entry.name for entry in found}
         shards = {name for entry in found if entry.name in _INDEXES for name in self._shards(entry)}
         check_names(self._uri, shards)
@@ -120,6 +122,7 @@ class HttpsSource:
         if lost := shards - {entry.name for entry in found}:
             raise CheckpointError(f"{self._uri} lacks {sorted(lost)[0]!r}, which its index names: upload it")
         if not found:
+            self._probed(["config.json"])  # who is refused everything hears that
             raise CheckpointError(
                 f"{self._uri} holds none of the files of a model directory: name a directory with config.json, or with "
                 f"a {manifest.NAME} (bloomery upload writes one)."
@@ -151,17 +154,22 @@ class HttpsSource:
         with closing(self.connect()) as connection:
             return read_bytes(connection, entry)
 
-    def _probed(self, names: Iterable[str]) -> list[Entry]:
-        """The entries of those ``names`` that exist, in their order."""
+    def _probed(self, names: Iterable[str], *, may_be_refused: bool = False) -> list[Entry]:
+        """The entries of those ``names`` that exist, in their order.
+
+        ``may_be_refused``: so are files that are not there, by S3 and by CloudFront, to who may not list them.
+        """
         names = list(names)
         shares = [names[at::_PROBES] for at in range(min(_PROBES, len(names)))]
         with ThreadPoolExecutor(_PROBES, "probe") as pool:
-            found = {name: told for share in pool.map(self._probe_all, shares) for name, told in share.items()}
+            shared = pool.map(lambda share: self._probe_all(share, may_be_refused), shares)
+            found = {name: told for share in shared for name, told in share.items()}
         return [Entry(name, told.size, told.validator) for name in names if (told := found[name])]
 
-    def _probe_all(self, names: Sequence[str]) -> dict[str, Probed | None]:
+    def _probe_all(self, names: Sequence[str], may_be_refused: bool) -> dict[str, Probed | None]:
+        absent = (*ABSENT, 403) if may_be_refused else ABSENT
         with closing(self._connection()) as connection:
-            probes = {name: partial(probe, connection, self.url(name), self.url_shown(name)) for name in names}
+            probes = {name: partial(probe, connection, self.url(name), self.url_shown(name), absent) for name in names}
             return {name: persistently(attempt) for name, attempt in probes.items()}
 
     def url_shown(self, name: str) -> str:
@@ -193,7 +201,7 @@ class HttpsConnection:
             validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
             if validator != entry.identity:
                 raise ChangedError(f"{what}: the file was replaced while it was fetched")
-            yield RangeBody(answer, entry, start, length, what)
+            yield range_body(answer, entry, start, length, what)
 
     def close(self) -> None:
         """As ``source.Connection`` has it."""

@@ -22,13 +22,16 @@ from bloomery.checkpoints.sources.directory import DirectorySource, FileBody
 from bloomery.checkpoints.sources.names import check_names
 from bloomery.checkpoints.sources.reading import persistently
 from bloomery.checkpoints.sources.web import PASSING, Locations, WebConnection, probe, refused
-from bloomery.checkpoints.wire.ranges import Empty, RangeBody, asked, span
+from bloomery.checkpoints.wire.http import Http, HttpConnection
+from bloomery.checkpoints.wire.ranges import Empty, asked, range_body, span
 from bloomery.checkpoints.wire.transport import Transport
 from bloomery.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
+# The address that a browser shows of a model; that of a file (…/resolve/…) is fetched like any other.
+PAGE = re.compile(r"https?://(?:www\.)?huggingface\.co/(?P<id>[\w.-]+/[\w.-]+?)/?(?:tree/[^?]*)?$")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _METADATA_SECONDS = 30.0
 
@@ -105,15 +108,15 @@ class HubSource:
         """They have their sha256 already, where the hub knows it."""
         return entries
 
-    def connect(self) -> Connection:
+    def connect(self, http: Http = HttpConnection) -> Connection:
         """Opens nothing until it reads."""
-        return self._local.connect() if self._local is not None else HubConnection(self)
+        return self._local.connect() if self._local is not None else HubConnection(self, http)
 
-    def web(self) -> WebConnection:
+    def web(self, http: Http = HttpConnection) -> WebConnection:
         """A connection with the user's token."""
         given = _library().utils.build_hf_headers()
         token = {"Authorization": given["authorization"]} if "authorization" in given else {}
-        return WebConnection(self._transport, self._locations, token)
+        return WebConnection(http(self._transport), self._locations, token)
 
     def url(self, name: str) -> str:
         """Where the file ``name`` is, at the commit that was listed."""
@@ -148,9 +151,7 @@ class HubSource:
                 self.name, revision=self.revision, files_metadata=True, timeout=_METADATA_SECONDS
             )
         except errors.GatedRepoError as error:
-            raise CheckpointError(
-                f"{self._uri} is gated: accept its licence on the hub, then set HF_TOKEN to a token of that account."
-            ) from error
+            raise _gated(self._uri) from error
         except errors.RepositoryNotFoundError as error:
             raise CheckpointError(
                 f"{self._uri} is neither a directory here (looked in {Path.cwd()}) nor a model on the hub: check the "
@@ -181,8 +182,8 @@ class HubSource:
 class HubConnection:
     """Reads ranges of files at the commit that was listed: no other content can be at their addresses."""
 
-    def __init__(self, source: HubSource) -> None:
-        self._source, self._web = source, source.web()
+    def __init__(self, source: HubSource, http: Http = HttpConnection) -> None:
+        self._source, self._web = source, source.web(http)
 
     @contextmanager
     def read(self, entry: Entry, start: int, length: int) -> Iterator[Body]:
@@ -196,13 +197,21 @@ class HubConnection:
                 yield FileBody(file.fileno(), path, start, length)
             return
         with self._web.get(self._source.url(entry.name), asked(start, length), what) as answer:
+            if answer.headers.get("x-error-code") == "GatedRepo":  # anybody may list the files of a gated model
+                raise _gated(self._source.uri)
             if answer.status not in (200, 206):
                 raise refused(answer, what)
-            yield RangeBody(answer, entry, start, length, what)
+            yield range_body(answer, entry, start, length, what)
 
     def close(self) -> None:
         """As ``source.Connection`` has it."""
         self._web.close()
+
+
+def _gated(uri: str) -> CheckpointError:
+    return CheckpointError(
+        f"{uri} is gated: accept its licence on the hub, then set HF_TOKEN to a token of that account."
+    )
 
 
 def _library() -> Any:

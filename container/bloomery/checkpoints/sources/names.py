@@ -14,6 +14,11 @@ def check_names(uri: str, names: Iterable[str]) -> None:
     found = set(names)
     for name in found:
         parts = name.split("/")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = name.encode(errors="backslashreplace").decode()
+            raise CheckpointError(f"{uri} holds a file whose name is not UTF-8 ({shown}): rename it.") from None
         if name.startswith("/") or ".." in parts or "\0" in name or "\\" in name:
             raise CheckpointError(f"{uri} holds an object named {name!r}, which would leave its directory: remove it.")
         if "" in parts or "." in parts or any(len(part.encode()) > _LONGEST for part in parts):

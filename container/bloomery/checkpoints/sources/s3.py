@@ -19,8 +19,8 @@ from bloomery.checkpoints.sources.names import check_names
 from bloomery.checkpoints.sources.reading import read_bytes
 from bloomery.checkpoints.sources.s3_access import POOL, S3Access
 from bloomery.checkpoints.sources.s3_errors import DeniedError, Refusal
-from bloomery.checkpoints.wire.http import HttpConnection
-from bloomery.checkpoints.wire.ranges import Empty, RangeBody, asked, span
+from bloomery.checkpoints.wire.http import Http, HttpClient, HttpConnection
+from bloomery.checkpoints.wire.ranges import Empty, asked, range_body, span
 from bloomery.checkpoints.wire.transport import Transport
 from bloomery.errors import CheckpointError
 
@@ -105,9 +105,9 @@ class S3Source:
             told = {entry.name: entry for entry in pool.map(self._head, asked_for)}
         return manifest.vouched([told.get(entry.name, entry) for entry in entries], listed)
 
-    def connect(self) -> S3Connection:
+    def connect(self, http: Http = HttpConnection) -> S3Connection:
         """Opens nothing until it reads."""
-        return S3Connection(self, self._transport)
+        return S3Connection(self, http(self._transport))
 
     def key(self, entry: Entry) -> str:
         """The key of the object that ``entry`` is."""
@@ -223,8 +223,8 @@ class _Object:
 class S3Connection:
     """One kept-alive connection. Every request is signed by itself."""
 
-    def __init__(self, source: S3Source, transport: Transport) -> None:
-        self._source, self._http = source, HttpConnection(transport)
+    def __init__(self, source: S3Source, http: HttpClient) -> None:
+        self._source, self._http = source, http
 
     @contextmanager
     def read(self, entry: Entry, start: int, length: int) -> Iterator[Body]:
@@ -238,7 +238,7 @@ class S3Connection:
             signed = source.access.get(key, entry.identity, asked(start, length)["Range"])
             with self._http.get(signed.url, signed.headers, what) as answer:
                 if answer.status in (200, 206):
-                    yield RangeBody(answer, entry, start, length, what)
+                    yield range_body(answer, entry, start, length, what)
                     return
                 refusal = Refusal.read(answer.status, answer.reason, answer.headers, answer.text(_REFUSAL_LIMIT))
             if turn == _TURNS or not source.access.remedied(refusal, signed):

@@ -9,17 +9,17 @@ import base64
 import ipaddress
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from bloomery.checkpoints.retry import retry_after
 from bloomery.checkpoints.source import ChangedError, TransientError
-from bloomery.checkpoints.wire.answer import Answer
-from bloomery.checkpoints.wire.http import HttpConnection
+from bloomery.checkpoints.wire.answer import Answered
+from bloomery.checkpoints.wire.http import HttpClient
 from bloomery.checkpoints.wire.ranges import asked
-from bloomery.checkpoints.wire.transport import Origin, Transport, shown
+from bloomery.checkpoints.wire.transport import Origin, shown
 from bloomery.errors import CheckpointError
 
 _MOST_REDIRECTS = 5
@@ -60,11 +60,11 @@ class WebConnection:
     ``private``: headers (a token) that go to the origin of the address asked for, and never elsewhere.
     """
 
-    def __init__(self, transport: Transport, locations: Locations, private: Mapping[str, str] | None = None) -> None:
-        self._http, self._locations, self._private = HttpConnection(transport), locations, dict(private or {})
+    def __init__(self, http: HttpClient, locations: Locations, private: Mapping[str, str] | None = None) -> None:
+        self._http, self._locations, self._private = http, locations, dict(private or {})
 
     @contextmanager
-    def get(self, url: str, headers: Mapping[str, str], what: str) -> Iterator[Answer]:
+    def get(self, url: str, headers: Mapping[str, str], what: str) -> Iterator[Answered]:
         """The answer that is no redirect. Raises as ``HttpConnection.get``, and CheckpointError for a redirect that
         must not be followed.
         """
@@ -81,7 +81,7 @@ class WebConnection:
         self._http.close()
 
     @contextmanager
-    def _followed(self, url: str, location: str, headers: Mapping[str, str], what: str) -> Iterator[Answer]:
+    def _followed(self, url: str, location: str, headers: Mapping[str, str], what: str) -> Iterator[Answered]:
         for _ in range(_MOST_REDIRECTS):
             private = self._private if Origin.of(location) == Origin.of(url) else {}
             with self._http.get(location, {**headers, **private}, what) as answer:
@@ -106,10 +106,12 @@ class Probed:
     validator: str
 
 
-def probe(connection: WebConnection, url: str, what: str) -> Probed | None:
-    """Size and validator of the file at ``url``, None when there is none. One attempt. Raises CheckpointError."""
+def probe(connection: WebConnection, url: str, what: str, absent: Collection[int] = ABSENT) -> Probed | None:
+    """Size and validator of the file at ``url``, None when there is none, as the statuses ``absent`` say. One attempt.
+    Raises CheckpointError.
+    """
     with connection.get(url, asked(0, 1), what) as answer:
-        if answer.status in ABSENT:
+        if answer.status in absent:
             return None
         validator = answer.headers.get("etag") or answer.headers.get("last-modified") or ""
         total = _TOTAL.fullmatch(answer.headers.get("content-range", ""))
@@ -122,7 +124,7 @@ def probe(connection: WebConnection, url: str, what: str) -> Probed | None:
         raise refused(answer, what)
 
 
-def refused(answer: Answer, what: str) -> CheckpointError:
+def refused(answer: Answered, what: str) -> CheckpointError:
     """The error for an answer that is neither 200 nor 206."""
     told = f"{answer.status} {answer.reason}".strip()
     if answer.status in (412, 416):

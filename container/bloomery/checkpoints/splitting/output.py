@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -77,7 +77,11 @@ class DirectoryOutput:
     """Writes into a hidden directory beside ``target``, which takes its place at the end; nothing is left otherwise."""
 
     def __init__(self, target: Path) -> None:
-        self.target = Path(os.path.abspath(target))
+        self.target = Path(os.path.realpath(target))
+        if os.path.ismount(self.target):
+            raise CheckpointError(
+                f"{target} is where a volume is mounted, whose place nothing can take: name a new directory in it"
+            )
         self._work = self.target.with_name(f".{self.target.name}.sharding")
         self._lock = FileLock(self._work.with_name(self._work.name + ".lock"))
         self._opened = ExitStack()
@@ -147,8 +151,10 @@ class DirectoryOutput:
 
 class _FileWriter:
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._file = path, path.open("xb", buffering=0)
+        self._path = path
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("xb", buffering=0)
 
     def __enter__(self) -> _FileWriter:
         return self
@@ -160,12 +166,18 @@ class _FileWriter:
 
     def write(self, data: memoryview) -> None:
         left = data.cast("B")
-        try:
+        with self._explained():
             while left:
                 left = left[self._file.write(left) :]
-        except OSError as error:
-            raise CheckpointError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
-        os.fsync(self._file.fileno())  # else a name could be there after a power cut, and its bytes not
-        self._file.close()
+        with self._explained():
+            os.fsync(self._file.fileno())  # else a name could be there after a power cut, and its bytes not
+            self._file.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(f"{self._path} cannot be written: {error.strerror}") from error

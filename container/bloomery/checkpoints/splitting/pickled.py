@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 
+from bloomery.errors import CheckpointError
 from bloomery.settings.security import PICKLES, Security
 
 log = logging.getLogger(__name__)
@@ -17,9 +18,23 @@ log = logging.getLogger(__name__)
 def load_tensors(file: Path) -> dict[str, torch.Tensor]:
     """The tensors of a torch file, mapped where its format allows; nothing but tensors is unpickled.
 
-    ConfigurationError: SageMaker's security controls forbid even that.
+    Raises CheckpointError, and ConfigurationError where SageMaker's security controls forbid even that.
     """
     Security.read(os.environ).refuse(PICKLES, f"{file}, a pickle", "convert the checkpoint to safetensors")
+    try:
+        found = _loaded(file).items()
+        return {name: value.detach() for name, value in found if isinstance(value, torch.Tensor)}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises a dozen kinds, and its texts are pages long
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        told = next((line for line in lines if "WeightsUnpickler" in line), lines[0])
+        raise CheckpointError(
+            f"{file} cannot be read as a checkpoint: it is damaged, or holds more than tensors ({told[:300]})"
+        ) from error
+
+
+def _loaded(file: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
@@ -27,8 +42,7 @@ def load_tensors(file: Path) -> dict[str, torch.Tensor]:
             raise
         log.warning("%s is in torch's old format, which must be read whole into memory", file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    found = cast(dict[str, Any], loaded).items()
-    return {name: value.detach() for name, value in found if isinstance(value, torch.Tensor)}
+    return cast(dict[str, Any], loaded)
 
 
 class PickledFile:

@@ -17,7 +17,7 @@ from bloomery.checkpoints.choice import wanted_files
 from bloomery.checkpoints.fetch import fetch
 from bloomery.checkpoints.progress import Progress
 from bloomery.checkpoints.source import Connection, Entry, Source
-from bloomery.checkpoints.sources import manifest, open_source
+from bloomery.checkpoints.sources import local_path, manifest, open_source
 from bloomery.checkpoints.sources.manifest import Listed
 from bloomery.checkpoints.sources.reading import read_bytes
 from bloomery.checkpoints.splitting import presharded
@@ -120,7 +120,8 @@ def _open_output(target: str) -> AbstractContextManager[Output]:
         return S3Output(target)
     if "://" in target and not target.startswith("file://"):
         raise ConfigurationError(f"{target} is no place to write to: name a directory, or s3://bucket/prefix")
-    return DirectoryOutput(Path(target.removeprefix("file://")).expanduser())
+    path = local_path(target)
+    return DirectoryOutput(path if path is not None else Path(target))
 
 
 @contextmanager

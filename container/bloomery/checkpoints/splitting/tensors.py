@@ -16,13 +16,14 @@ import numpy as np
 from awscrt.checksums import combine_crc64nvme, crc64nvme
 
 from bloomery.checkpoints.choice import weight_files
+from bloomery.checkpoints.part import CHUNK_BYTES, Part
 from bloomery.checkpoints.source import Entry, Source
 from bloomery.checkpoints.splitting import presharded
 from bloomery.checkpoints.splitting.number_formats import HELD, Array, flat_bytes, itemsize
 from bloomery.checkpoints.splitting.shard_plan import Stored
 from bloomery.checkpoints.streaming.stream import Piece
 from bloomery.checkpoints.streaming.stream_headers import read_headers
-from bloomery.checkpoints.transfer import CHUNK_BYTES, Part, Transfer
+from bloomery.checkpoints.transfer import Transfer
 from bloomery.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -128,14 +129,14 @@ class _Arriving:
         self._here = threading.Event()
 
     def space(self, offset: int, scratch: memoryview) -> memoryview:
-        """As ``transfer.Sink``."""
+        """As ``part.Sink``."""
         return self._memory[offset : offset + CHUNK_BYTES]
 
     def take(self, offset: int, data: memoryview) -> None:
-        """As ``transfer.Sink``: it lies where it belongs."""
+        """As ``part.Sink``: it lies where it belongs."""
 
     def complete(self) -> None:
-        """As ``transfer.Sink``."""
+        """As ``part.Sink``."""
         self._came(crc64nvme(self._memory))
         self._here.set()
 

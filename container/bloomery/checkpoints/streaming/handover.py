@@ -197,6 +197,11 @@ class Handover:
                     except CheckpointError as error:
                         self._fail(error)
                         goes_on = False
+                    except Exception as error:  # of whoever puts the bytes into place; else all ranks would wait
+                        failure = CheckpointError(f"what rank {key.data.rank} handed over cannot be used: {error!r}")
+                        failure.__cause__ = error
+                        self._fail(failure)
+                        goes_on = False
                     if not goes_on:
                         selector.unregister(key.fileobj)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from awscrt import checksums
 
 from bloomery.checkpoints import transfer
+from bloomery.checkpoints.part import Part
 from bloomery.checkpoints.retry import RetryPolicy
 from bloomery.checkpoints.source import Source
 from bloomery.checkpoints.streaming.blocks import CHUNK_BYTES, Block, Segment, cut_into_blocks
@@ -154,7 +155,7 @@ class Streamer:
 
     def _put(self, jobs: Iterable[tuple[Block, Batch]]) -> None:
         self._transfer.put(
-            transfer.Part(block.entry, block.start, block.length, _Sink(self, block, batch)) for block, batch in jobs
+            Part(block.entry, block.start, block.length, _Sink(self, block, batch)) for block, batch in jobs
         )
 
     def _handed(self, number: int, offset: int, data: memoryview) -> None:
@@ -186,14 +187,14 @@ class _Sink:
         self._done: Callable[[], object] = lambda: None  # what is to be done with the chunk when it is full
 
     def space(self, offset: int, scratch: memoryview) -> memoryview:
-        """As ``transfer.Sink``."""
+        """As ``part.Sink``."""
         if not self._filled:
             self._start = offset
             self._begin(scratch)
         return self._chunk[self._filled :]
 
     def take(self, offset: int, data: memoryview) -> None:
-        """As ``transfer.Sink``."""
+        """As ``part.Sink``."""
         self._crc = checksums.crc64nvme(data, self._crc)
         self._filled += len(data)
         if self._filled == len(self._chunk):
@@ -201,7 +202,7 @@ class _Sink:
             self._done()
 
     def complete(self) -> None:
-        """As ``transfer.Sink``."""
+        """As ``part.Sink``."""
         block, batch = self._block, self._batch
         self._stream.pieces.append(Piece(block.entry.name, block.start, block.length, self._crc))
         # The thread that carried this block remembers the sink until its next one: it shall not keep the tensors.

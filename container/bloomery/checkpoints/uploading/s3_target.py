@@ -157,15 +157,20 @@ class S3Target:
             {"PartNumber": part.number, "ETag": part.etag, "ChecksumCRC64NVME": _encoded(part.crc64nvme or 0)}
             for part in sorted(parts, key=lambda part: part.number)
         ]
-        told = self._ask(
-            "complete_multipart_upload",
-            name,
-            UploadId=upload.upload_id,
-            MultipartUpload={"Parts": listed},
-            ChecksumCRC64NVME=_encoded(crc),
-            ChecksumType="FULL_OBJECT",
-            MpuObjectSize=size,
-        )
+        try:
+            told = self._ask(
+                "complete_multipart_upload",
+                name,
+                UploadId=upload.upload_id,
+                MultipartUpload={"Parts": listed},
+                ChecksumCRC64NVME=_encoded(crc),
+                ChecksumType="FULL_OBJECT",
+                MpuObjectSize=size,
+            )
+        except CheckpointError as error:
+            if not _is_gone(error) or self.head(name) != Remote(size, crc):
+                raise
+            return crc  # an attempt before has completed it, and its answer was lost
         return self._agreed(name, _decoded(told), crc)
 
     def abort(self, name: str, upload: Unfinished) -> None:
@@ -257,6 +262,14 @@ class S3Target:
             raise failed(
                 error, where, self.address.bucket, self._access.principal, done="written", rights=_RIGHTS
             ) from error
+
+
+def _is_gone(error: CheckpointError) -> bool:
+    """Whether S3 does not know an upload in parts any more."""
+    from botocore.exceptions import ClientError
+
+    cause = error.__cause__
+    return isinstance(cause, ClientError) and Refusal.of(cause).code == "NoSuchUpload"
 
 
 def _encoded(crc: int) -> str:

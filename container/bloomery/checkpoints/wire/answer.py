@@ -4,14 +4,47 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
-from bloomery.checkpoints.source import TransientError
+from bloomery.checkpoints.source import Place, TransientError
 from bloomery.checkpoints.wire.channel import Channel
 from bloomery.errors import CheckpointError
 
 _DRAIN_LIMIT = 64 << 10  # bytes of an unread body that are cheaper to read than a new connection
+
+
+class Answered(Protocol):
+    """The answer to a request, whoever reads it. ``headers`` have their names in lower case. ``length``: bytes of the
+    body, None when only its end tells.
+    """
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def length(self) -> int | None: ...
+
+    def readinto(self, buffer: memoryview) -> int:
+        """As ``source.Body``."""
+        ...
+
+    def text(self, limit: int = ...) -> bytes:
+        """The body, or its first ``limit`` bytes. Raises TransientError."""
+        ...
+
+
+@runtime_checkable
+class WritingAnswer(Answered, Protocol):
+    """One that another process reads, which can put its body into a file."""
+
+    def write(self, place: Place, length: int) -> tuple[int, int | None]:
+        """As ``source.WritingBody``."""
+        ...
 
 
 class Answer:

@@ -91,9 +91,12 @@ class Channel:
                     raise self._stalled() from None
 
     def _read_records(self, buffer: memoryview) -> int:
-        done = 0
+        """As many as fit, but no longer than the kernel's timeout lets one read of a plain socket last."""
+        done, end = 0, time.monotonic() + self._stall / _SLICES
         while done < len(buffer) and (count := self._record(buffer[done:])):
             done += count
+            if time.monotonic() > end:
+                break
         return done
 
     def _record(self, buffer: memoryview) -> int:

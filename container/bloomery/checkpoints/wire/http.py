@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from bloomery.checkpoints.source import TransientError
-from bloomery.checkpoints.wire.answer import Answer, told
+from bloomery.checkpoints.wire.answer import Answer, Answered, told
 from bloomery.checkpoints.wire.channel import Channel
 from bloomery.checkpoints.wire.transport import Origin, Transport, connect, proxy_authorization
 from bloomery.errors import CheckpointError
 
 _TARGET = "/:?#[]@!$&'()*+,;=%~"  # what a URL may hold: the rest is escaped, and what is escaped stays
+
+
+class HttpClient(Protocol):
+    """What sources ask with: ``HttpConnection``, or one that another process has (``carrying``)."""
+
+    def get(self, url: str, headers: Mapping[str, str], what: str) -> AbstractContextManager[Answered]:
+        """As ``HttpConnection.get``."""
+        ...
+
+    def close(self) -> None:
+        """As ``HttpConnection.close``."""
+        ...
 
 
 class HttpConnection:
@@ -114,3 +127,6 @@ class HttpConnection:
         while (head := channel.head()).startswith((b"HTTP/1.1 1", b"HTTP/1.0 1")):
             pass  # 100, 103: the answer itself follows
         return head
+
+
+Http = Callable[[Transport], HttpClient]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from bloomery.checkpoints.source import ChangedError, Entry, TransientError
-from bloomery.checkpoints.wire.answer import Answer
+from bloomery.checkpoints.source import ChangedError, Entry, Place, TransientError
+from bloomery.checkpoints.wire.answer import Answered, WritingAnswer
 from bloomery.errors import CheckpointError
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -24,7 +24,7 @@ def asked(start: int, length: int) -> dict[str, str]:
 class RangeBody:
     """The bytes of an answer to a request for a range."""
 
-    def __init__(self, answer: Answer, entry: Entry, start: int, length: int, what: str) -> None:
+    def __init__(self, answer: Answered, entry: Entry, start: int, length: int, what: str) -> None:
         """Raises TransientError, ChangedError or CheckpointError when ``answer`` (200 or 206) is not the range."""
         self._answer, self._left, self._what = answer, length, what
         if answer.status == 206 or "content-range" in answer.headers:  # rclone sends a range with status 200
@@ -43,10 +43,31 @@ class RangeBody:
         count = self._answer.readinto(buffer[: self._left])
         if not count:
             raise TransientError(f"{self._what}: the body ended {self._left} bytes too early")
-        self._left -= count
-        if not self._left and self._answer.readinto(memoryview(bytearray(1))):
-            raise TransientError(f"{self._what}: the body is longer than the range")
+        self._count(count)
         return count
+
+    def _count(self, count: int) -> None:
+        self._left -= count
+        if not self._left and self._answer.length is None and self._answer.readinto(memoryview(bytearray(1))):
+            raise TransientError(f"{self._what}: the body is longer than the range")
+
+
+class WritingRangeBody(RangeBody):
+    """One that can be put into a file where it is read."""
+
+    _answer: WritingAnswer
+
+    def write(self, place: Place, length: int) -> tuple[int, int | None]:
+        """As ``source.WritingBody`` has it."""
+        count, crc = self._answer.write(place, min(length, self._left))
+        self._count(count)
+        return count, crc
+
+
+def range_body(answer: Answered, entry: Entry, start: int, length: int, what: str) -> RangeBody:
+    """The body of ``answer``; raises as RangeBody."""
+    kind = WritingRangeBody if isinstance(answer, WritingAnswer) else RangeBody
+    return kind(answer, entry, start, length, what)
 
 
 def _check(told: str, entry: Entry, start: int, length: int, what: str) -> None:

@@ -56,10 +56,14 @@ class Origin:
     @classmethod
     def of(cls, url: str) -> Origin:
         """The origin of ``url``; raises CheckpointError when it is none of http and https."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:  # never with the address itself, which may hold what is secret
+            raise CheckpointError(f"an address cannot be understood: {error}") from error
+        if parts.scheme not in ("http", "https") or not host:
             raise CheckpointError(f"{shown(url)} is not an http or https address")
-        return cls(parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        return cls(parts.scheme, host, port or (443 if parts.scheme == "https" else 80))
 
     @property
     def authority(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from tests.checkpoints.landings import BytesLanding
+from tests.checkpoints.streaming.landings import BytesLanding
 
 from bloomery.checkpoints.source import Entry
 from bloomery.checkpoints.streaming.blocks import Block, Segment, cut_into_blocks

@@ -53,6 +53,32 @@ class TestOpening:
         with pytest.raises(CheckpointError, match="cannot be fetched: give s3://bucket/prefix"):
             open_source(uri)
 
+    @pytest.mark.parametrize(
+        ("uri", "message"),
+        [
+            ("", "no checkpoint is named"),
+            (" ", "no checkpoint is named"),
+            ("file://models/opt", "names a machine, 'models': write file:///directory"),
+            ("~nobody-has-this-name/x", "cannot be looked for: Could not determine home directory"),
+            ("a" * 5000 + "/b c", "cannot be looked for: .*File name too long"),
+            ("https://host:port/model/", "an address cannot be understood: Port could not be cast"),
+            ("https://[::1/model/", "an address cannot be understood: Invalid IPv6 URL"),
+        ],
+    )
+    def test_what_names_nothing_is_no_other_place(self, uri: str, message: str) -> None:
+        with pytest.raises(CheckpointError, match=message):
+            open_source(uri)
+
+    @pytest.mark.parametrize("path", ["", "/", "/tree/main", "/tree/main/onnx"])
+    def test_a_page_of_the_hub_is_refused_with_the_models_id(self, path: str) -> None:
+        with pytest.raises(
+            CheckpointError, match=r"a page of the hub: name the model by its id, facebook/opt-1\.3b\.$"
+        ):
+            open_source(f"https://huggingface.co/facebook/opt-1.3b{path}")
+
+    def test_a_file_of_the_hub_is_fetched_like_any_other(self) -> None:
+        assert isinstance(open_source("https://huggingface.co/facebook/opt-1.3b/resolve/main/"), HttpsSource)
+
     @pytest.mark.parametrize("uri", ["s3://", "s3:///model"])
     def test_an_address_without_a_bucket_is_refused(self, uri: str) -> None:
         with pytest.raises(CheckpointError, match="write s3://bucket/prefix"):
@@ -108,6 +134,10 @@ class TestNames:
         with pytest.raises(CheckpointError, match="which cannot be a file's path: rename it"):
             check_names("s3://b/m", [name])
 
+    def test_a_name_in_no_known_writing_is_refused(self) -> None:
+        with pytest.raises(CheckpointError, match=r"whose name is not UTF-8 \(caf\\udce9\): rename it"):
+            check_names("./m", ["caf\udce9"])
+
     def test_a_file_in_a_directorys_way_is_refused(self) -> None:
         with pytest.raises(CheckpointError, match="holds 'a' both as a file and as a directory"):
             check_names("s3://b/m", ["a", "a/b"])
@@ -132,6 +162,7 @@ class TestLicences:
             ("---\nlicense: other\n---\n", "other"),
             ("---\ntags: []\n---\n", None),
             ("---\nlicense: {\n---\n", None),
+            ("---\nlicense: mit\ndate: 2023-02-30\n---\n", None),
             ("---\n- list\n---\n", None),
             ("---\nlicense: mit\n", None),
             ("# BLOOM\nlicense: mit", None),

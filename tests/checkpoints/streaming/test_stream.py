@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.checkpoints.landings import BytesLanding
+from tests.checkpoints.streaming.landings import BytesLanding
 from tests.support.counted_source import CountedSource
 
 from bloomery.checkpoints.retry import RetryPolicy

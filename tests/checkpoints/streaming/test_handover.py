@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.checkpoints.landings import BytesLanding
+from tests.checkpoints.streaming.landings import BytesLanding
 from tests.support.counted_source import CountedSource
 
 from bloomery.checkpoints.streaming.blocks import CHUNK_BYTES, Segment
@@ -22,7 +22,7 @@ from bloomery.checkpoints.streaming.neighbours import SLOTS
 from bloomery.checkpoints.streaming.stream import Streamer
 from bloomery.errors import CheckpointError
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 class Meeting:
@@ -155,6 +155,29 @@ def test_a_rank_that_gives_up_says_why_to_the_others(directory: Path) -> None:
     assert "config.json is of another model" in str(error)
 
 
+def test_a_rank_that_cannot_use_what_it_is_handed_is_no_hang(directory: Path) -> None:
+    """Its landing may raise anything: a GPU's error, for instance."""
+    source = CountedSource(directory)
+
+    class Broken(BytesLanding):
+        def land(self, position: int, data: memoryview) -> None:
+            raise RuntimeError("the device is lost")
+
+    def work(rank: int, handover: Handover) -> None:
+        stream = Streamer(source, connections=3, handover=handover)
+        _, segment = segments(source, "small")  # one block, which rank 0 reads
+        broken = Segment(Broken(segment.length), segment.entry, 0, 0, segment.length)
+        shared = [broken] if rank == 1 else [segment]
+        try:
+            stream.read([], shared).wait()
+        except (CheckpointError, RuntimeError) as error:
+            stream.close(error)
+            raise CheckpointError(str(error)) from error
+        stream.close()
+
+    assert "what rank 0 handed over cannot be used: RuntimeError('the device is lost')" in str(together(2, work)[1])
+
+
 def test_a_rank_that_stops_early_keeps_nobody_waiting(directory: Path) -> None:
     source = CountedSource(directory)
 
@@ -195,7 +218,7 @@ def test_ranks_that_load_different_things_are_told_so(directory: Path, other: st
 DIES = """
 import os, signal, sys, time
 from pathlib import Path
-from tests.checkpoints.test_handover import segments
+from tests.checkpoints.streaming.test_handover import segments
 from tests.support.counted_source import CountedSource
 from bloomery.checkpoints.streaming.handover import open_handover
 from bloomery.checkpoints.streaming.stream import Streamer

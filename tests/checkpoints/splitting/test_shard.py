@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -240,6 +242,45 @@ def test_damaged_sources_are_named(tmp_path: Path) -> None:
     (path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="holds no weights that can be split"):
         shard(str(path), str(tmp_path / "split"), tensor_parallel=2)
+
+
+def test_a_damaged_torch_file_is_named(tmp_path: Path) -> None:
+    path = tiny_model("llama", tmp_path / "llama")
+    (path / "model.safetensors").unlink()
+    (path / "pytorch_model.bin").write_bytes(b"no pickle at all")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin cannot be read as a checkpoint: it is damaged"):
+        shard(str(path), str(tmp_path / "split"), tensor_parallel=1)
+
+
+@pytest.mark.parametrize("target", ["/", "/proc", "file:///proc"])
+def test_the_place_of_a_mounted_volume_is_refused_before_all_the_work(tmp_path: Path, target: str) -> None:
+    path = tiny_model("llama", tmp_path / "llama")
+    with pytest.raises(CheckpointError, match=r"is where a volume is mounted.*name a new directory in it"):
+        shard(str(path), target, tensor_parallel=1)
+
+
+def test_a_link_to_an_empty_directory_and_a_file_url_are_targets(tmp_path: Path) -> None:
+    path = tiny_model("llama", tmp_path / "llama")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert shard(str(path), str(tmp_path / "link"), tensor_parallel=1).made
+    assert (tmp_path / "real" / "model.safetensors").is_file()
+    assert shard(str(path), f"file://{tmp_path}/a%20name", tensor_parallel=1).made
+    assert (tmp_path / "a name" / "config.json").is_file()
+
+
+def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tiny_model("llama", tmp_path / "llama")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be written: File too large"):
+            shard(str(path), str(tmp_path / "split"), tensor_parallel=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert [item.name for item in tmp_path.iterdir()] == ["llama"]
 
 
 def test_flipped_byte_is_noticed_by_the_sources_checksum(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.certificates import make_certificate
+from tests.support.faulty_s3 import Fault, FaultyS3
 from tests.support.web_server import Asked, Reply, WebServer, files, web_server
 
 from bloomery.checkpoints.source import TransientError
@@ -212,6 +213,20 @@ class TestTls:
     def test_a_bundle_that_cannot_be_read_is_named(self, secure: WebServer, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"none\.pem cannot be read"):
             get(f"{secure.url}/file", Transport(ca_bundle=str(tmp_path / "none.pem")))
+
+    def test_a_read_over_tls_does_not_wait_for_what_trickles(
+        self, certificate: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        (tmp_path / "s3" / "bucket").mkdir(parents=True)
+        (tmp_path / "s3" / "bucket" / "file").write_bytes(bytes(400_000))
+        transport = Transport(stall_timeout=1.0, ca_bundle=str(certificate[0]))
+        with FaultyS3(tmp_path / "s3", checks_signatures=False, certificate=certificate) as server:
+            server.inject(Fault("rate", rate=20_000.0))
+            with (
+                closing(HttpConnection(transport)) as connection,
+                connection.get(f"{server.url}/bucket/file", {}, "the file") as answer,
+            ):
+                assert 0 < answer.readinto(memoryview(bytearray(400_000))) < 400_000
 
     def test_a_stall_is_given_up_over_tls_too(self, certificate: tuple[Path, Path]) -> None:
         released = threading.Event()

@@ -19,7 +19,7 @@ from tests.support.web_server import WebServer, web_server
 from bloomery.checkpoints.sources.hub import hub_source
 from bloomery.errors import CheckpointError
 
-CONTAINER = Path(__file__).parents[2] / "container"
+CONTAINER = Path(__file__).parents[3] / "container"
 WEIGHTS = bytes(range(256)) * 100
 FILES = {"config.json": b"{}", "model.safetensors": WEIGHTS, "tokenizer/vocab.txt": b"To\nbe", "empty.txt": b""}
 READ = """
@@ -130,6 +130,11 @@ def test_what_a_hub_refuses_is_explained(
     server: WebServer, tmp_path: Path, uri: str, revision: str | None, message: str
 ) -> None:
     assert message in run(tmp_path, uri, server.url, revision)
+
+
+def test_a_gated_model_that_may_be_listed_is_explained_too(hub: Hub, server: WebServer, tmp_path: Path) -> None:
+    hub.is_gated = True
+    assert "org/name is gated: accept its licence on the hub" in run(tmp_path, "org/name", server.url)
 
 
 def test_a_hub_that_cannot_be_reached_is_said_with_where_was_looked(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from awscrt.checksums import crc64nvme
+from botocore.exceptions import ConnectionClosedError
 from tests.support.faulty_s3 import Fault, FaultyS3, Record
 from tests.support.faulty_s3.environment import FOREIGN, client_environment
 
@@ -183,6 +185,25 @@ def test_a_stalled_server_is_given_up_in_words(
     server.inject(Fault("stall", "UploadPart"))
     with pytest.raises(CheckpointError, match=r"s3://models/opt/model.safetensors, part \d.*given up after"):
         send(directory)
+
+
+def test_an_answer_that_was_lost_after_the_work_was_done_is_no_failure(
+    server: FaultyS3, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 completes an object in parts once; who asks again hears that there is no such upload."""
+    call, lost = S3Target._call, []
+
+    def losing(self: S3Target, operation: str, name: str, **arguments: Any) -> dict[str, Any]:
+        answer = call(self, operation, name, **arguments)
+        if operation == "complete_multipart_upload" and not lost:
+            lost.append(name)
+            raise ConnectionClosedError(endpoint_url="http://s3")
+        return answer
+
+    monkeypatch.setattr(S3Target, "_call", losing)
+    send(directory)
+    assert lost == ["model.safetensors"]
+    assert objects(server)["model.safetensors"] == WEIGHTS
 
 
 def test_s3_that_has_something_else_is_believed_when_it_says_so(

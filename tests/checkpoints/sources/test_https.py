@@ -85,6 +85,21 @@ class TestDirectories:
         with pytest.raises(CheckpointError, match="would leave its directory"):
             HttpsSource(f"{site.url}/models/opt-1.3b/").entries()
 
+    def test_a_server_that_refuses_what_is_not_there_is_read(
+        self, site: WebServer, content: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """S3 and CloudFront do, to who may not list."""
+        there = files(content)
+
+        def refusing(asked: Asked) -> Reply:
+            reply = there(asked)
+            return Reply(403, b"<Code>AccessDenied</Code>") if reply.status == 404 else reply
+
+        monkeypatch.setattr(site, "replies", refusing)
+        assert "model-1 of 2.safetensors" in contents(HttpsSource(f"{site.url}/models/opt-1.3b/"))
+        with pytest.raises(CheckpointError, match=r"nothing/config\.json cannot be fetched: 403 .*other credentials"):
+            HttpsSource(f"{site.url}/nothing/").entries()
+
     def test_a_directory_without_a_model_is_said(self, site: WebServer) -> None:
         with pytest.raises(CheckpointError, match="/nothing holds none of the files of a model directory"):
             HttpsSource(f"{site.url}/nothing").entries()
