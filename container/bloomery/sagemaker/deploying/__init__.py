@@ -1,4 +1,4 @@
-"""A deployment is asked for, checked, made, watched and invoked. Over a ``Session``; nothing prints.
+"""A deployment is asked for, checked, made, watched and invoked. Over a ``Session``; only ``Teller`` prints.
 
 ``Endpoint.deploy(Deployment(...), session)`` makes one; ``Endpoint(name)`` is one that is there.
 """
