@@ -150,10 +150,10 @@ async def _body(request: web.Request, limit: int) -> list[ContentPart]:
 
 def _fields(body: bytes) -> list[ContentPart]:
     """The parts of an URL-encoded form."""
+    if (count := body.count(b"&") + 1) > MAX_ENTRIES:
+        raise BadRequestError(f"a form may have {MAX_ENTRIES} fields; this one has {count}")
     try:
-        fields = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, errors="surrogateescape", max_num_fields=MAX_ENTRIES
-        )
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="surrogateescape")
     except ValueError as error:
         raise BadRequestError(f"the body is not application/x-www-form-urlencoded: {error}") from error
     return [(_text(key), value.encode("utf-8", "surrogateescape")) for key, value in fields] or [("data", b"")]
