@@ -72,6 +72,7 @@ def test_the_file_is_executed_once(serve_handler: ServeHandler) -> None:
     worker = serve_handler("print('executed')\n" + NAMES)
     worker.initialise()
     worker.ask("x")
+    worker.wait_for_line("executed")
     assert worker.lines.count("executed") == 1
 
 

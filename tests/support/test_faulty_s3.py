@@ -14,7 +14,7 @@ import pytest
 from awscrt import checksums
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, IncompleteReadError, ReadTimeoutError
-from tests.support.faulty_s3 import Fault, FaultyS3, FaultyS3Process
+from tests.support.faulty_s3 import Fault, FaultyS3, FaultyS3Process, Record
 from tests.support.faulty_s3.environment import ACCESS_KEY, SECRET_KEY
 
 DATA = os.urandom(3 << 20)
@@ -247,6 +247,15 @@ def test_the_wrong_region_is_refused_with_the_right_one(server: FaultyS3, status
     assert [record.status for record in server.requests() if record.operation == "GetObject"] == [status, 200]
 
 
+def first_fault(server: FaultyS3) -> Record:
+    """What has stalled is in the log once the server has seen that the client hung up."""
+    end = time.monotonic() + 10
+    while not (found := [record for record in server.requests() if record.fault]):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return found[0]
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -264,7 +273,7 @@ def test_a_body_ends_badly(server: FaultyS3, client: Any, fault: Fault, expected
         read(client)
     server.heal()
     assert read(client) == DATA
-    record = server.requests()[0]
+    record = first_fault(server)
     assert record.fault == fault.kind
     assert record.sent == (fault.after_bytes or 0)
 
