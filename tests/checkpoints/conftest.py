@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +63,21 @@ def bucket(aws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     with FaultyS3(directory.parent) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         yield Bucket(directory, server)
+
+
+@pytest.fixture
+def read_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[FaultyS3], None]:
+    """Makes a server the only S3 there is, for fetches in small parts that give a stall up soon."""
+
+    def use(server: FaultyS3) -> None:
+        for name in FOREIGN:
+            monkeypatch.delenv(name, raising=False)
+        options = {
+            "BLOOMERY_FETCH_PART_MIB": "1",
+            "BLOOMERY_FETCH_CONNECTIONS": "4",
+            "BLOOMERY_STALL_TIMEOUT": "0.5",
+        }
+        for name, value in (client_environment(server.url) | options).items():
+            monkeypatch.setenv(name, value)
+
+    return use

@@ -11,13 +11,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.certificates import make_certificate
 from tests.support.faulty_s3 import Fault, FaultyS3
-from tests.support.faulty_s3.environment import ACCESS_KEY, FOREIGN, SECRET_KEY, client_environment
+from tests.support.faulty_s3.environment import ACCESS_KEY, SECRET_KEY
 
 from bloomery import checkpoints
 from bloomery.bench.s3_server import write_checkpoint
@@ -41,17 +41,9 @@ def served(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(served: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+def server(served: Path, read_from: Callable[[FaultyS3], None]) -> Iterator[FaultyS3]:
     with FaultyS3(served.parents[1]) as server:
-        for name in FOREIGN:
-            monkeypatch.delenv(name, raising=False)
-        options = {
-            "BLOOMERY_FETCH_PART_MIB": "1",
-            "BLOOMERY_FETCH_CONNECTIONS": "4",
-            "BLOOMERY_STALL_TIMEOUT": "0.5",
-        }
-        for name, value in (client_environment(server.url) | options).items():
-            monkeypatch.setenv(name, value)
+        read_from(server)
         yield server
 
 

@@ -40,8 +40,8 @@ class FileSink(Sink, Protocol):
         """Where the bytes from ``offset`` (within the part) go."""
         ...
 
-    def placed(self, count: int, crc: int | None) -> None:
-        """``count`` more bytes are there; ``crc`` is that of the whole part so far. In place of ``take``."""
+    def placed(self, crc: int | None) -> None:
+        """More bytes are there; ``crc`` is that of the whole part so far. In place of ``take``."""
         ...
 
 
@@ -70,7 +70,7 @@ class Reading:
         """Bring some more bytes to where they belong. Raises TransientError."""
         if isinstance(body, WritingBody) and isinstance(self._part.sink, FileSink):
             count, crc = body.write(self._part.sink.place(self.position), self.left)
-            self._part.sink.placed(count, crc)
+            self._part.sink.placed(crc)
             self._moved(count)
         else:
             self._chunk(body)

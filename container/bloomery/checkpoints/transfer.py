@@ -16,7 +16,7 @@ from types import TracebackType
 from bloomery.checkpoints.part import CHUNK_BYTES, Part, Reading
 from bloomery.checkpoints.retry import Attempts, Brake, RetryPolicy
 from bloomery.checkpoints.source import Connection, Source, TransientError
-from bloomery.checkpoints.wire.http import Http
+from bloomery.checkpoints.wire.http import Http, HttpConnection
 
 CONNECTIONS = 16
 PART_BYTES = 16 << 20
@@ -36,10 +36,10 @@ class Transfer:
         connections: int = CONNECTIONS,
         came: Callable[[int], object] | None = None,
         policy: RetryPolicy = POLICY,
-        http: Http | None = None,
+        http: Http = HttpConnection,
     ) -> None:
-        """``came`` is told how many bytes have come, from several threads, each byte once. ``http`` makes the
-        connections, for who wants other ones than the source's own.
+        """``came`` is told how many bytes have come, from several threads, each byte once. ``http`` makes what the
+        source's connections read with.
         """
         self._source, self._connections, self._came, self._policy = source, connections, came, policy
         self._http = http
@@ -109,7 +109,7 @@ class Transfer:
     def _work(self) -> None:
         connection: Connection | None = None
         try:
-            connection = self._source.connect(self._http) if self._http else self._source.connect()
+            connection = self._source.connect(self._http)
             with self._lock:
                 self._open.append(connection)
             scratch = memoryview(bytearray(CHUNK_BYTES))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.support.certificates import make_certificate
 from tests.support.faulty_s3 import Fault, FaultyS3
-from tests.support.faulty_s3.environment import FOREIGN, client_environment
+from tests.support.faulty_s3.environment import client_environment
 
 from bloomery.bench.measure import descendants
 from bloomery.bench.s3_server import write_checkpoint
@@ -52,19 +52,13 @@ def served(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+def server(
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_from: Callable[[FaultyS3], None]
+) -> Iterator[FaultyS3]:
     certificate, key = make_certificate(tmp_path)
     with FaultyS3(served.parents[1], certificate=(certificate, key)) as server:
-        for name in FOREIGN:
-            monkeypatch.delenv(name, raising=False)
-        options = {
-            "AWS_CA_BUNDLE": str(certificate),
-            "BLOOMERY_FETCH_PART_MIB": "1",
-            "BLOOMERY_FETCH_CONNECTIONS": "4",
-            "BLOOMERY_STALL_TIMEOUT": "0.5",
-        }
-        for name, value in (client_environment(server.url) | options).items():
-            monkeypatch.setenv(name, value)
+        read_from(server)
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
         yield server
 
 

@@ -34,7 +34,7 @@ from bloomery.checkpoints.carrying.messages import (
     send,
 )
 from bloomery.checkpoints.source import Place, TransientError
-from bloomery.checkpoints.wire.answer import Answered
+from bloomery.checkpoints.wire.answer import Answered, Readable
 from bloomery.checkpoints.wire.http import HttpClient, HttpConnection
 from bloomery.checkpoints.wire.transport import Transport
 from bloomery.errors import CheckpointError
@@ -213,7 +213,7 @@ class _Line:
         return TransientError(f"{what}: the process that read it has ended")
 
 
-class CarriedAnswer:
+class CarriedAnswer(Readable):
     """As ``wire.answer.Answer``, from another process."""
 
     def __init__(self, line: _Line, what: str, head: Head) -> None:
@@ -228,13 +228,6 @@ class CarriedAnswer:
         data = self._line.asked(Read(min(len(buffer), READ_BYTES)), self._what, Data).text.encode("latin-1")
         buffer[: len(data)] = data
         return len(data)
-
-    def text(self, limit: int = 1 << 20) -> bytes:
-        """As ``wire.answer.Answered``."""
-        data, chunk = bytearray(), memoryview(bytearray(READ_BYTES))
-        while len(data) < limit and (count := self.readinto(chunk)):
-            data += chunk[:count]
-        return bytes(data[:limit])
 
     def write(self, place: Place, length: int) -> tuple[int, int | None]:
         """As ``source.WritingBody``: the first call has all of ``length`` written, and each tells how far that is."""

@@ -28,7 +28,7 @@ from bloomery.checkpoints.part import Part
 from bloomery.checkpoints.progress import Progress, megabytes
 from bloomery.checkpoints.source import ChangedError, Entry, Source, UnreachableError
 from bloomery.checkpoints.transfer import POLICY, Transfer
-from bloomery.checkpoints.wire.http import Http
+from bloomery.checkpoints.wire.http import Http, HttpConnection
 from bloomery.errors import CheckpointError
 from bloomery.processes import rank
 from bloomery.processes.machine import cores
@@ -269,11 +269,11 @@ class _Delivery:
             transfer.wait(progress.tell)
         return progress, files
 
-    def _http(self, stack: ExitStack, size: int) -> Http | None:
-        """What makes connections whose bytes other processes read, where that is worth it; they end with ``stack``."""
+    def _http(self, stack: ExitStack, size: int) -> Http:
+        """What makes connections: those that other processes read, where that is worth it. They end with ``stack``."""
         processes = min(self._options.processes, self._options.connections)
         if processes < 2 or size < _WORTH_PROCESSES or not carriers.IS_POSSIBLE:
-            return None
+            return HttpConnection
         return stack.enter_context(Carriers(processes, self._options.connections)).http
 
     def _resumed(self, missing: Sequence[Entry]) -> list[list[Written]]:

@@ -211,7 +211,7 @@ class _Writing(_Checking):
         """As ``part.FileSink``."""
         return Place(str(self._file.path), self._start + offset, self._crc)
 
-    def placed(self, count: int, crc: int | None) -> None:
+    def placed(self, crc: int | None) -> None:
         """As ``part.FileSink``."""
         self._crc = crc
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
@@ -47,7 +48,23 @@ class WritingAnswer(Answered, Protocol):
         ...
 
 
-class Answer:
+class Readable(ABC):
+    """What can be read piece by piece, and as a whole therefore."""
+
+    @abstractmethod
+    def readinto(self, buffer: memoryview) -> int:
+        """As ``source.Body``."""
+
+    def text(self, limit: int = 1 << 20) -> bytes:
+        """The body, or its first ``limit`` bytes. Raises TransientError."""
+        data = bytearray()
+        chunk = memoryview(bytearray(1 << 16))
+        while len(data) < limit and (count := self.readinto(chunk)):
+            data += chunk[:count]
+        return bytes(data[:limit])
+
+
+class Answer(Readable):
     """``headers`` have their names in lower case. ``length``: bytes of the body, None when only its end tells."""
 
     def __init__(self, channel: Channel, head: bytes, what: str) -> None:
@@ -81,14 +98,6 @@ class Answer:
         self._got += count
         self._broken = False
         return count
-
-    def text(self, limit: int = 1 << 20) -> bytes:
-        """The body, or its first ``limit`` bytes. Raises TransientError."""
-        data = bytearray()
-        chunk = memoryview(bytearray(1 << 16))
-        while len(data) < limit and (count := self.readinto(chunk)):
-            data += chunk[:count]
-        return bytes(data[:limit])
 
     def finish(self) -> bool:
         """Leave the connection ready for the next request, and say whether that has been possible."""
